@@ -1,0 +1,19 @@
+//! The resource types Routelet works with, and the places they can live.
+//!
+//! One interface, [`Store`], serves every backend: a directory of YAML manifests (`file:DIR`, [`file`]) or the
+//! Kubernetes API. It offers what the Kubernetes API offers and nothing more: list, watch, get, create,
+//! compare-and-swap update, and delete with preconditions. What is built on it (IPAM, the agent, `routectl`) is
+//! written once.
+//!
+//! What this crate does not do: it knows nothing of addresses being handed out, of BGP or of the kernel.
+
+pub mod error;
+pub mod meta;
+pub mod resource;
+pub mod store;
+pub mod types;
+
+pub use error::{Error, Invalid, Result};
+pub use meta::Metadata;
+pub use resource::{FieldError, KindInfo, Resource};
+pub use store::{Backend, DeleteOptions, RawEvent, Store, WatchEvent};

@@ -1,0 +1,66 @@
+//! `BlockAffinity`: a node's claim on a block.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Metadata;
+
+/// A node's claim on a block. The claim is made in two phases: `pending`, then (once the block exists) `confirmed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockAffinity {
+    /// `crd.projectcalico.org/v1`.
+    pub api_version: String,
+    /// `BlockAffinity`.
+    pub kind: String,
+    /// Metadata.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// What is claimed, by whom.
+    pub spec: BlockAffinitySpec,
+}
+
+super::calico_resource!(
+    BlockAffinity,
+    BlockAffinitySpec,
+    "BlockAffinity",
+    "blockaffinities"
+);
+
+/// Spec of a [`BlockAffinity`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockAffinitySpec {
+    /// How far the claim has come.
+    #[serde(default)]
+    pub state: AffinityState,
+    /// The node (or, for `type: virtual`, the virtual owner).
+    pub node: String,
+    /// `host` or `virtual`; absent means host.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub affinity_type: Option<String>,
+    /// The block.
+    #[schemars(with = "String")]
+    pub cidr: IpNet,
+    /// `"true"` while a delete is under way: a string in Calico's shape.
+    #[serde(default = "not_deleted")]
+    pub deleted: String,
+}
+
+fn not_deleted() -> String {
+    "false".to_string()
+}
+
+/// How far a claim has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AffinityState {
+    /// Claimed; the block may not exist yet.
+    Pending,
+    /// The block exists and is this node's. Only such a block is announced. An absent state means this.
+    #[default]
+    Confirmed,
+    /// About to be given back; nothing may be allocated from it.
+    PendingDeletion,
+}

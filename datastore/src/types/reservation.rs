@@ -1,0 +1,39 @@
+//! `IPReservation`: addresses that IPAM never hands out by itself.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Metadata;
+
+/// Addresses that IPAM never hands out by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IpReservation {
+    /// `crd.projectcalico.org/v1`.
+    pub api_version: String,
+    /// `IPReservation`.
+    pub kind: String,
+    /// Metadata.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// What is reserved.
+    pub spec: IpReservationSpec,
+}
+
+super::calico_resource!(
+    IpReservation,
+    IpReservationSpec,
+    "IPReservation",
+    "ipreservations"
+);
+
+/// Spec of an [`IpReservation`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IpReservationSpec {
+    /// Networks, of both families.
+    #[serde(default, rename = "reservedCIDRs")]
+    #[schemars(with = "Vec<String>")]
+    pub reserved_cidrs: Vec<IpNet>,
+}
