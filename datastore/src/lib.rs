@@ -10,10 +10,12 @@
 pub mod error;
 pub mod meta;
 pub mod resource;
+pub mod selector;
 pub mod store;
 pub mod types;
 
 pub use error::{Error, Invalid, Result};
 pub use meta::Metadata;
 pub use resource::{FieldError, KindInfo, Resource};
+pub use selector::{Selector, SelectorError};
 pub use store::{Backend, DeleteOptions, RawEvent, Store, WatchEvent};
