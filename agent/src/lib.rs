@@ -2,3 +2,5 @@
 //! BGP speaker agree with it; it serves the CNI plugin and `routectl`.
 
 pub mod admin;
+pub mod delta;
+pub mod kernel;

