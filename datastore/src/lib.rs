@@ -8,6 +8,7 @@
 //! What this crate does not do: it knows nothing of addresses being handed out, of BGP or of the kernel.
 
 pub mod error;
+pub mod file;
 pub mod meta;
 pub mod resource;
 pub mod selector;

@@ -93,11 +93,29 @@ fn to_checked_json<T: Resource>(object: &T) -> Result<Value, FieldError> {
     serde_json::to_value(object).map_err(|e| FieldError::new("", e.to_string()))
 }
 
-/// serde_yaml says `spec.blockSize: invalid type: …, expected u8 at line 7 column 14`.
-fn yaml_error(error: &serde_yaml::Error) -> FieldError {
-    FieldError {
-        field: String::new(),
-        line: error.location().map(|at| at.line()),
-        message: error.to_string(),
-    }
+/// Takes serde_yaml's message apart: `spec.blockSize: invalid type: …, expected u8 at line 7 column 14`.
+pub(crate) fn yaml_error(error: &serde_yaml::Error) -> FieldError {
+    let text = error.to_string();
+    let line = error.location().map(|at| at.line());
+    let message = match error.location() {
+        Some(at) => text.replace(&format!(" at line {} column {}", at.line(), at.column()), ""),
+        None => text,
+    };
+    let is_path = |path: &str| !path.is_empty() && !path.contains([' ', '`', '"']);
+    let (path, message) = match message.split_once(": ").filter(|(path, _)| is_path(path)) {
+        Some((path, message)) => (path, message),
+        None => ("", message.as_str()),
+    };
+    let named = |prefix: &str| message.strip_prefix(prefix)?.strip_suffix('`');
+    let (below, message) = match (named("missing field `"), named("duplicate field `")) {
+        (Some(field), _) => (field, "missing, and it must be there".to_string()),
+        (_, Some(field)) => (field, "given twice".to_string()),
+        _ => ("", message.to_string()),
+    };
+    let field = match (path, below) {
+        ("" | ".", below) => below.to_string(),
+        (path, "") => path.to_string(),
+        (path, below) => format!("{path}.{below}"),
+    };
+    FieldError { field, line, message }
 }

@@ -8,12 +8,15 @@
 //! - A watch starts with [`RawEvent::Restarted`] and may send it again at any time (after a lost connection):
 //!   it carries the whole state. Changes in between may be coalesced: only the newest state of each object counts.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, path::PathBuf, sync::Arc};
 
 use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
 use serde_json::Value;
 
-use crate::{Error, Invalid, KindInfo, Resource, Result};
+use crate::{
+    Error, Invalid, KindInfo, Resource, Result,
+    file::{FileBackend, blocking},
+};
 
 /// Preconditions of a delete; an empty one is not checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,6 +94,20 @@ impl<T: Resource> StaticKind<T> {
 }
 
 impl Store {
+    /// Opens a datastore by its address: `file:DIRECTORY`.
+    pub async fn open(address: &str) -> Result<Self> {
+        match address.split_once(':') {
+            Some(("file", dir)) if !dir.is_empty() => {
+                let dir = PathBuf::from(dir);
+                let backend = blocking(move || FileBackend::open(&dir)).await?;
+                Ok(Store::new(Arc::new(backend)))
+            }
+            _ => Err(Error::UnknownStore {
+                given: address.to_string(),
+            }),
+        }
+    }
+
     /// A store on a backend of the caller's (tests, simulations).
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         Store { backend }

@@ -1,0 +1,221 @@
+//! Create, update and delete: what a writer does while it holds the lock.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, MutexGuard, PoisonError},
+};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    disk::{DirLock, unavailable},
+    layout::{Key, full_name},
+    manifest::{Manifest, at_path, check_kind, metadata_of, revision_of, set_metadata},
+    merge::keep_unknown,
+    objects::{Look, Objects, unplaced},
+};
+use crate::{DeleteOptions, Error, FieldError, KindInfo, Result};
+
+/// The one writer of the moment.
+struct Writing<'a> {
+    lock: DirLock,
+    /// Revisions up to this one may be in use.
+    floor: u64,
+    _turn: MutexGuard<'a, bool>,
+}
+
+impl Objects {
+    /// Stores a new object.
+    pub(super) fn create(&self, kind: &'static KindInfo, mut object: Value) -> Result<Arc<Manifest>> {
+        let (key, name) = place(kind, &object)?;
+        if !metadata_of(&object, "resourceVersion").is_empty() {
+            let message = "leave it out: a new object has none, and an old one is updated";
+            return Err(unplaced(
+                kind,
+                &name,
+                FieldError::new("metadata.resourceVersion", message),
+            ));
+        }
+        let writing = self.begin()?;
+        if !matches!(self.look(kind, &key)?, Look::Missing) {
+            return Err(Error::AlreadyExists {
+                kind: kind.kind,
+                name,
+            });
+        }
+        set_metadata(&mut object, "uid", &Uuid::new_v4().to_string());
+        set_metadata(&mut object, "creationTimestamp", &now());
+        writing.store(self, kind, &key, object, 0)
+    }
+
+    /// Replaces the object the caller read, keeping what its file says beyond the type.
+    pub(super) fn update(&self, kind: &'static KindInfo, mut object: Value) -> Result<Arc<Manifest>> {
+        let (key, name) = place(kind, &object)?;
+        let expected = metadata_of(&object, "resourceVersion").to_string();
+        if expected.is_empty() {
+            let message = "missing: an update needs the resourceVersion of the object it changes";
+            return Err(unplaced(
+                kind,
+                &name,
+                FieldError::new("metadata.resourceVersion", message),
+            ));
+        }
+        let writing = self.begin()?;
+        let stored = self.stored(kind, &key, &name)?;
+        check_precondition(kind, &name, "resourceVersion", &expected, stored.version())?;
+        let uid = metadata_of(&object, "uid");
+        if !uid.is_empty() {
+            check_precondition(kind, &name, "uid", uid, stored.uid())?;
+        }
+        set_metadata(&mut object, "uid", stored.uid());
+        let created = metadata_of(&stored.object, "creationTimestamp");
+        if !created.is_empty() {
+            set_metadata(&mut object, "creationTimestamp", created);
+        }
+        set_metadata(&mut object, "resourceVersion", stored.version());
+        if stored.sealed && object == stored.object {
+            return Ok(stored);
+        }
+        keep_unknown(&mut object, &stored.raw, &stored.object);
+        writing.store(self, kind, &key, object, stored.revision)
+    }
+
+    /// Deletes an object if the preconditions hold.
+    pub(super) fn delete(&self, kind: &'static KindInfo, name: &str, options: &DeleteOptions) -> Result<()> {
+        let key = Key::of_full_name(kind, name).map_err(|e| unplaced(kind, name, e))?;
+        let writing = self.begin()?;
+        let revision = match (self.look(kind, &key)?, options) {
+            // Nothing to compare with, and nothing to compare: even a broken manifest can be deleted.
+            (
+                Look::Broken { .. },
+                DeleteOptions {
+                    uid: None,
+                    resource_version: None,
+                },
+            ) => 0,
+            _ => {
+                let stored = self.stored(kind, &key, name)?;
+                if let Some(uid) = &options.uid {
+                    check_precondition(kind, name, "uid", uid, stored.uid())?;
+                }
+                if let Some(version) = &options.resource_version {
+                    check_precondition(kind, name, "resourceVersion", version, stored.version())?;
+                }
+                stored.revision
+            }
+        };
+        let path = key.path(&self.folder(kind));
+        writing.take_revision(revision, true)?;
+        writing.lock.remove(&path)?;
+        self.forget(&path);
+        Ok(())
+    }
+
+    /// What is there now, in order.
+    fn stored(&self, kind: &'static KindInfo, key: &Key, name: &str) -> Result<Arc<Manifest>> {
+        match self.look(kind, key)? {
+            Look::Good(manifest) => Ok(manifest),
+            Look::Broken { invalid, .. } => Err(Error::Invalid(invalid)),
+            Look::Missing => Err(Error::NotFound {
+                kind: kind.kind,
+                name: name.to_string(),
+            }),
+        }
+    }
+
+    /// Waits for the right to write. Before the first write of a process, and wherever the counter is lost, the
+    /// directory is looked through: leftovers are removed and the counter is raised above every object's revision.
+    fn begin(&self) -> Result<Writing<'_>> {
+        let mut turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = DirLock::acquire(&self.root)?;
+        let counter = lock.read_revision()?;
+        let mut floor = counter.unwrap_or(0);
+        if !*turn || counter.is_none() {
+            floor = floor.max(tidy(&lock, &self.root)?);
+            *turn = true;
+        }
+        Ok(Writing {
+            lock,
+            floor,
+            _turn: turn,
+        })
+    }
+}
+
+impl Writing<'_> {
+    fn take_revision(&self, stored: u64, durable: bool) -> Result<u64> {
+        let revision = self.floor.max(stored) + 1;
+        self.lock.write_revision(revision, durable)?;
+        Ok(revision)
+    }
+
+    fn store(
+        &self,
+        objects: &Objects,
+        kind: &'static KindInfo,
+        key: &Key,
+        object: Value,
+        stored: u64,
+    ) -> Result<Arc<Manifest>> {
+        let path = key.path(&objects.folder(kind));
+        let revision = self.take_revision(stored, false)?;
+        let (manifest, text) =
+            Manifest::compose(kind, object, revision).map_err(|e| at_path(kind, key, &path, e))?;
+        let manifest = Arc::new(manifest);
+        self.lock.write(&path, &text)?;
+        objects.remember(path, &text, &manifest);
+        Ok(manifest)
+    }
+}
+
+/// Removes what writers that died have left; gives the highest revision that an object bears.
+fn tidy(lock: &DirLock, root: &Path) -> Result<u64> {
+    let mut highest = 0;
+    let mut folders = vec![(root.to_path_buf(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        lock.clean(&folder);
+        let entries = fs::read_dir(&folder).map_err(|e| unavailable("list", &folder, e))?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(file_type) if file_type.is_dir() && depth < 2 => folders.push((path, depth + 1)),
+                Ok(file_type) if file_type.is_file() && depth > 0 => {
+                    // What cannot be read here is reported by whoever asks for it.
+                    let text = fs::read_to_string(&path).unwrap_or_default();
+                    highest = highest.max(revision_of(&text));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(highest)
+}
+
+/// Where an object belongs, and its full name; refuses an object of another kind.
+fn place(kind: &'static KindInfo, object: &Value) -> Result<(Key, String)> {
+    let (namespace, name) = (metadata_of(object, "namespace"), metadata_of(object, "name"));
+    let full_name = full_name(namespace, name);
+    check_kind(kind, object)
+        .and_then(|()| Key::new(kind, namespace, name))
+        .map(|key| (key, full_name.clone()))
+        .map_err(|e| unplaced(kind, &full_name, e))
+}
+
+fn check_precondition(kind: &KindInfo, name: &str, what: &str, expected: &str, found: &str) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        kind: kind.kind,
+        name: name.to_string(),
+        expected: format!("{what} {expected}"),
+        found: found.to_string(),
+    })
+}
+
+/// RFC 3339 in whole seconds, as Kubernetes writes it.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
