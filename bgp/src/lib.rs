@@ -1,1 +1,4 @@
-//! Skeleton.
+//! The Routelet BGP speaker.
+
+pub mod types;
+pub mod wire;

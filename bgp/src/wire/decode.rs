@@ -1,0 +1,415 @@
+//! UPDATE from bytes: the fields, then the attributes, then what RFC 7606 makes of the errors among them.
+//!
+//! The judgements are the table in [`super::disposition`]; this file finds what is to be judged.
+
+use bytes::Bytes;
+
+use super::as_path::AsPath;
+use super::attribute::{Aggregator, AttributeCode, Attributes, NextHop, UnknownAttribute};
+use super::cursor::Cursor;
+use super::decode_value::{self as value, MpReach};
+use super::disposition::{self, Disposition, EXTENDED_LENGTH, OPTIONAL, PARTIAL, Rule, TRANSITIVE};
+use super::error::{AttributeError, AttributeErrorKind, MultiprotocolError, UpdateError};
+use super::negotiated::{Negotiated, SessionType};
+use super::nlri::{self, Nlri};
+use super::update::{Reach, Unreach, Update};
+use crate::types::{Asn, Family};
+
+/// Reads the body of an UPDATE.
+pub(super) fn decode(body: &[u8], negotiated: &Negotiated) -> Result<Update, UpdateError> {
+    let mut cursor = Cursor::new(body);
+    let withdrawn = cursor.block_u16().ok_or(UpdateError::MalformedLengths)?;
+    let attributes = cursor.block_u16().ok_or(UpdateError::MalformedLengths)?;
+    let announced = cursor.rest();
+    if body.len() == 4 {
+        return Ok(end_of_rib(Family::IPV4_UNICAST, negotiated));
+    }
+    let add_path = negotiated.add_path_receive.contains(&Family::IPV4_UNICAST);
+    let prefixes =
+        |bytes| nlri::decode(bytes, Family::IPV4_UNICAST, add_path).map_err(UpdateError::InvalidNetworkField);
+    let withdrawn = prefixes(withdrawn)?;
+    let announced = prefixes(announced)?;
+
+    let mut decoder = Decoder::new(negotiated);
+    decoder.attribute_list(attributes)?;
+    if let (Some(Unreach { family, nlri }), 1, true, true) = (
+        &decoder.mp_unreach,
+        decoder.count,
+        withdrawn.is_empty(),
+        announced.is_empty(),
+    ) && nlri.is_empty()
+    {
+        return Ok(end_of_rib(*family, negotiated));
+    }
+    decoder.finish(withdrawn, announced)
+}
+
+fn end_of_rib(family: Family, negotiated: &Negotiated) -> Update {
+    let end_of_rib = negotiated.families.contains(&family).then_some(family);
+    Update {
+        end_of_rib,
+        ..Update::default()
+    }
+}
+
+/// One attribute as it stands in the list.
+#[derive(Clone, Copy)]
+struct Raw<'a> {
+    code: AttributeCode,
+    flags: u8,
+    value: &'a [u8],
+    /// All of it, header included.
+    octets: &'a [u8],
+}
+
+/// What has been gathered from an attribute list.
+struct Decoder<'a> {
+    negotiated: &'a Negotiated,
+    seen: [bool; 256],
+    /// How many attributes there were.
+    count: usize,
+    attributes: Attributes,
+    next_hop: Option<std::net::Ipv4Addr>,
+    mp_reach: Option<MpReach>,
+    mp_unreach: Option<Unreach>,
+    as4_path: Option<AsPath>,
+    as4_aggregator: Option<Aggregator>,
+    errors: Vec<AttributeError>,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(negotiated: &'a Negotiated) -> Self {
+        Self {
+            negotiated,
+            seen: [false; 256],
+            count: 0,
+            attributes: Attributes::default(),
+            next_hop: None,
+            mp_reach: None,
+            mp_unreach: None,
+            as4_path: None,
+            as4_aggregator: None,
+            errors: Vec::new(),
+        }
+    }
+
+    fn attribute_list(&mut self, list: &[u8]) -> Result<(), UpdateError> {
+        let mut cursor = Cursor::new(list);
+        while !cursor.is_empty() {
+            let rest = cursor.rest();
+            let Some(raw) = next_attribute(&mut cursor) else {
+                return self.overrun(rest);
+            };
+            self.count = self.count.saturating_add(1);
+            self.attribute(raw)?;
+        }
+        self.attributes.unknown.sort_by_key(|attribute| attribute.code);
+        Ok(())
+    }
+
+    /// The list ends within an attribute. What it was about is lost if it carried routes.
+    fn overrun(&mut self, rest: &[u8]) -> Result<(), UpdateError> {
+        let code = AttributeCode(rest.get(1).copied().unwrap_or(0));
+        if code == AttributeCode::MP_REACH_NLRI || code == AttributeCode::MP_UNREACH_NLRI {
+            let attribute = Bytes::copy_from_slice(rest);
+            return Err(UpdateError::Multiprotocol {
+                code,
+                error: MultiprotocolError::Truncated,
+                attribute,
+            });
+        }
+        self.mark_seen(code);
+        self.error(code, AttributeErrorKind::Overrun, disposition::OVERRUN, rest);
+        Ok(())
+    }
+
+    fn error(&mut self, code: AttributeCode, kind: AttributeErrorKind, what: Disposition, octets: &[u8]) {
+        let attribute = Bytes::copy_from_slice(octets);
+        self.errors.push(AttributeError {
+            code,
+            kind,
+            disposition: what,
+            attribute,
+        });
+    }
+
+    fn has_seen(&self, code: AttributeCode) -> bool {
+        self.seen.get(usize::from(code.0)).copied().unwrap_or(false)
+    }
+
+    fn mark_seen(&mut self, code: AttributeCode) {
+        if let Some(seen) = self.seen.get_mut(usize::from(code.0)) {
+            *seen = true;
+        }
+    }
+
+    fn attribute(&mut self, raw: Raw<'_>) -> Result<(), UpdateError> {
+        let code = raw.code;
+        let is_multiprotocol = matches!(
+            code,
+            AttributeCode::MP_REACH_NLRI | AttributeCode::MP_UNREACH_NLRI
+        );
+        if self.has_seen(code) {
+            if is_multiprotocol {
+                return Err(UpdateError::DuplicateMultiprotocol(code));
+            }
+            self.error(
+                code,
+                AttributeErrorKind::Duplicate,
+                disposition::DUPLICATE,
+                raw.octets,
+            );
+            return Ok(());
+        }
+        self.mark_seen(code);
+        let Some(rule) = Rule::of(code) else {
+            return self.unknown(raw);
+        };
+        if !rule.allowed_from(self.negotiated.session_type) || self.is_as4_from_four_octet_speaker(code) {
+            self.error(
+                code,
+                AttributeErrorKind::NotAllowed,
+                disposition::NOT_ALLOWED,
+                raw.octets,
+            );
+            return Ok(());
+        }
+        if !rule.flags_are_right(raw.flags) {
+            let kind = AttributeErrorKind::Flags(raw.flags);
+            self.error(code, kind, disposition::WRONG_FLAGS, raw.octets);
+            // The routes are needed all the same, to be withdrawn.
+            if !is_multiprotocol {
+                return Ok(());
+            }
+        }
+        if is_multiprotocol {
+            return self.multiprotocol(raw);
+        }
+        if let Err(kind) = self.value(code, raw.value) {
+            self.error(code, kind, rule.malformed, raw.octets);
+        }
+        Ok(())
+    }
+
+    /// RFC 6793 section 4.1: a speaker of four octets has no use for them.
+    fn is_as4_from_four_octet_speaker(&self, code: AttributeCode) -> bool {
+        self.negotiated.four_octet_as
+            && matches!(code, AttributeCode::AS4_PATH | AttributeCode::AS4_AGGREGATOR)
+    }
+
+    fn unknown(&mut self, raw: Raw<'_>) -> Result<(), UpdateError> {
+        if raw.flags & OPTIONAL == 0 {
+            let attribute = Bytes::copy_from_slice(raw.octets);
+            return Err(UpdateError::UnrecognizedWellKnown {
+                code: raw.code,
+                attribute,
+            });
+        }
+        if raw.flags & TRANSITIVE != 0 {
+            let partial = raw.flags & PARTIAL != 0;
+            let value = Bytes::copy_from_slice(raw.value);
+            self.attributes.unknown.push(UnknownAttribute {
+                code: raw.code,
+                partial,
+                value,
+            });
+        }
+        Ok(())
+    }
+
+    fn multiprotocol(&mut self, raw: Raw<'_>) -> Result<(), UpdateError> {
+        let result = if raw.code == AttributeCode::MP_REACH_NLRI {
+            value::mp_reach(raw.value, self.negotiated).map(|reach| self.mp_reach = Some(reach))
+        } else {
+            value::mp_unreach(raw.value, self.negotiated).map(|unreach| self.mp_unreach = Some(unreach))
+        };
+        let failed = |error| {
+            let attribute = Bytes::copy_from_slice(raw.octets);
+            UpdateError::Multiprotocol {
+                code: raw.code,
+                error,
+                attribute,
+            }
+        };
+        result.map_err(failed)?;
+        if self
+            .mp_reach
+            .as_ref()
+            .is_some_and(|reach| raw.code == AttributeCode::MP_REACH_NLRI && !reach.next_hop_is_host())
+        {
+            let kind = AttributeErrorKind::InvalidNextHop;
+            self.error(raw.code, kind, Disposition::TreatAsWithdraw, raw.octets);
+        }
+        Ok(())
+    }
+
+    /// Reads the value of any attribute that carries no routes.
+    fn value(&mut self, code: AttributeCode, bytes: &[u8]) -> Result<(), AttributeErrorKind> {
+        let four_octets = self.negotiated.four_octet_as;
+        let external = self.negotiated.session_type == SessionType::Ebgp;
+        let attributes = &mut self.attributes;
+        match code {
+            AttributeCode::ORIGIN => attributes.origin = value::origin(bytes)?,
+            AttributeCode::AS_PATH => attributes.as_path = value::as_path(bytes, four_octets, !external)?,
+            AttributeCode::NEXT_HOP => self.next_hop = Some(value::array(bytes)?.into()),
+            AttributeCode::MULTI_EXIT_DISC => attributes.med = Some(value::number(bytes)?),
+            AttributeCode::LOCAL_PREF => attributes.local_pref = Some(value::number(bytes)?),
+            AttributeCode::ATOMIC_AGGREGATE => {
+                value::array::<0>(bytes)?;
+                attributes.atomic_aggregate = true;
+            }
+            AttributeCode::AGGREGATOR => attributes.aggregator = Some(value::aggregator(bytes, four_octets)?),
+            AttributeCode::COMMUNITIES => attributes.communities = value::communities(bytes)?,
+            AttributeCode::ORIGINATOR_ID => attributes.originator_id = Some(value::number(bytes)?.into()),
+            AttributeCode::CLUSTER_LIST => attributes.cluster_list = value::cluster_list(bytes)?,
+            AttributeCode::EXTENDED_COMMUNITIES => {
+                attributes.extended_communities = value::extended_communities(bytes)?;
+            }
+            AttributeCode::AS4_PATH => self.as4_path = Some(value::as4_path(bytes)?),
+            AttributeCode::AS4_AGGREGATOR => self.as4_aggregator = Some(value::aggregator(bytes, true)?),
+            AttributeCode::LARGE_COMMUNITY => {
+                attributes.large_communities = value::large_communities(bytes)?;
+            }
+            AttributeCode::ONLY_TO_CUSTOMER => {
+                attributes.only_to_customer = Some(Asn(value::number(bytes)?));
+            }
+            // MP_REACH_NLRI and MP_UNREACH_NLRI are read elsewhere, and there are no more rules.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Puts together what the peer meant.
+    fn finish(mut self, withdrawn: Vec<Nlri>, announced: Vec<Nlri>) -> Result<Update, UpdateError> {
+        // Decided on what was encoded, be the family negotiated or not.
+        let announces = !announced.is_empty() || self.has_seen(AttributeCode::MP_REACH_NLRI);
+        if announces {
+            self.check_mandatory(!announced.is_empty());
+        }
+        let withdraw_all = self
+            .errors
+            .iter()
+            .find(|error| error.disposition >= Disposition::TreatAsWithdraw);
+        let withdraw_all = withdraw_all.cloned();
+        if let (Some(error), false) = (&withdraw_all, announces) {
+            return Err(UpdateError::NothingToWithdraw(error.clone()));
+        }
+        self.merge_as4();
+
+        let mut update = Update::default();
+        update.add_unreach(Family::IPV4_UNICAST, withdrawn);
+        if let Some(unreach) = self.mp_unreach.take() {
+            update.add_unreach(unreach.family, unreach.nlri);
+        }
+        let classic = self.next_hop.map(|hop| (Family::IPV4_UNICAST, NextHop::V4(hop)));
+        let multiprotocol = self.mp_reach.take();
+        if withdraw_all.is_some() {
+            update.add_unreach(Family::IPV4_UNICAST, announced);
+            if let Some(reach) = multiprotocol {
+                update.add_unreach(reach.family, reach.nlri);
+            }
+        } else {
+            if let Some((family, next_hop)) = classic {
+                update.add_reach(family, next_hop, announced);
+            }
+            if let Some(MpReach {
+                family,
+                next_hop: Some(next_hop),
+                nlri,
+            }) = multiprotocol
+            {
+                update.add_reach(family, next_hop, nlri);
+            }
+        }
+        let families = &self.negotiated.families;
+        update.reach.retain(|reach| families.contains(&reach.family));
+        update
+            .unreach
+            .retain(|unreach| families.contains(&unreach.family));
+        if !update.reach.is_empty() {
+            update.attributes = self.attributes;
+        }
+        update.errors = self.errors;
+        Ok(update)
+    }
+
+    /// Mandatory are ORIGIN and AS_PATH, for NLRI outside MP_REACH_NLRI a NEXT_HOP that is a host's (RFC 4760 section 3
+    /// wants it ignored otherwise), and between internal peers LOCAL_PREF (RFC 4271 section 5.1.5).
+    fn check_mandatory(&mut self, has_classic_nlri: bool) {
+        let internal = self.negotiated.session_type == SessionType::Ibgp;
+        let mandatory = [
+            (AttributeCode::ORIGIN, true),
+            (AttributeCode::AS_PATH, true),
+            (AttributeCode::NEXT_HOP, has_classic_nlri),
+            (AttributeCode::LOCAL_PREF, internal),
+        ];
+        for (code, needed) in mandatory {
+            if needed && !self.has_seen(code) {
+                self.error(code, AttributeErrorKind::Missing, disposition::MISSING, &[]);
+            }
+        }
+        if let (true, Some(hop)) = (has_classic_nlri, self.next_hop)
+            && !value::is_host_v4(hop)
+        {
+            let kind = AttributeErrorKind::InvalidNextHop;
+            self.error(
+                AttributeCode::NEXT_HOP,
+                kind,
+                Disposition::TreatAsWithdraw,
+                &hop.octets(),
+            );
+        }
+    }
+
+    /// RFC 6793 section 4.2.3.
+    fn merge_as4(&mut self) {
+        let attributes = &mut self.attributes;
+        if let Some(aggregator) = attributes.aggregator {
+            if aggregator.asn != Asn::AS_TRANS {
+                // Somebody aggregated without knowing of the long ones: they are out of date.
+                return;
+            }
+            attributes.aggregator = self.as4_aggregator.or(Some(aggregator));
+        }
+        if let Some(as4_path) = &self.as4_path {
+            attributes.as_path = attributes.as_path.reconstruct(as4_path);
+        }
+    }
+}
+
+fn next_attribute<'a>(cursor: &mut Cursor<'a>) -> Option<Raw<'a>> {
+    let whole = cursor.rest();
+    let [flags, code] = cursor.array()?;
+    let value = if flags & EXTENDED_LENGTH != 0 {
+        cursor.block_u16()?
+    } else {
+        cursor.block_u8()?
+    };
+    let octets = whole.get(..whole.len().saturating_sub(cursor.remaining()))?;
+    Some(Raw {
+        code: AttributeCode(code),
+        flags,
+        value,
+        octets,
+    })
+}
+
+impl Update {
+    fn add_unreach(&mut self, family: Family, nlri: Vec<Nlri>) {
+        match self.unreach.iter_mut().find(|unreach| unreach.family == family) {
+            _ if nlri.is_empty() => {}
+            Some(unreach) => unreach.nlri.extend(nlri),
+            None => self.unreach.push(Unreach { family, nlri }),
+        }
+    }
+
+    fn add_reach(&mut self, family: Family, next_hop: NextHop, nlri: Vec<Nlri>) {
+        if !nlri.is_empty() {
+            self.reach.push(Reach {
+                family,
+                next_hop,
+                nlri,
+            });
+        }
+    }
+}
