@@ -1,0 +1,403 @@
+//! A node of a lab: its namespace, its agent, and the programs that talk to that agent.
+
+use std::{fs, os::unix::net::UnixStream, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    cni::{Attachment, CNI_VERSION, CniOutput, IFNAME, network_config},
+    lab::Lab,
+    net::Netns,
+    preflight::system_path,
+    process::{Captured, Recorded, capture, run, spawn_daemon},
+    topology::NodeSpec,
+    wait::{GiveUp, wait_for},
+};
+
+/// How long an agent may take to serve its sockets, or to end.
+pub const AGENT_LIMIT: Duration = Duration::from_secs(20);
+/// The agent's mark on its routes, as `ip` shows it.
+pub const ROUTE_PROTOCOL: &str = "80";
+
+/// A node of a lab.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) spec: &'a NodeSpec,
+}
+
+/// A route as `ip -j route` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct KernelRoute {
+    /// `default`, an address, or a prefix.
+    pub dst: String,
+    /// Next hop.
+    pub gateway: Option<String>,
+    /// Device.
+    pub dev: Option<String>,
+    /// Who made it: `kernel`, `boot`, `bird`, or a number.
+    #[serde(default)]
+    pub protocol: String,
+    /// `unicast`, `blackhole`, ….
+    #[serde(default, rename = "type")]
+    pub kind: String,
+    /// `link`, `global`, ….
+    #[serde(default)]
+    pub scope: String,
+}
+
+impl KernelRoute {
+    /// Did the agent make it?
+    pub fn is_ours(&self) -> bool {
+        self.protocol == ROUTE_PROTOCOL
+    }
+
+    /// Does it drop its packets?
+    pub fn is_blackhole(&self) -> bool {
+        self.kind == "blackhole"
+    }
+}
+
+impl<'a> Node<'a> {
+    /// The lab it is part of.
+    pub fn lab(&self) -> &'a Lab {
+        self.lab
+    }
+
+    /// Its name in the cluster.
+    pub fn name(&self) -> &'a str {
+        &self.spec.name
+    }
+
+    /// As the topology has it.
+    pub fn spec(&self) -> &'a NodeSpec {
+        self.spec
+    }
+
+    /// Its namespace.
+    pub fn netns(&self) -> Netns {
+        self.lab.netns(self.name())
+    }
+
+    /// Its part of the lab's directory.
+    pub fn dir(&self) -> PathBuf {
+        self.lab.dir().path().join(self.name())
+    }
+
+    /// The agent's log.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir().join("routelet.log")
+    }
+
+    /// What the agent has logged, over all its runs.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The variables that tell every one of our programs where it is.
+    pub fn env(&self) -> Vec<(&'static str, String)> {
+        let run = self.dir().join("run");
+        vec![
+            ("ROUTELET_DATASTORE", self.lab.datastore_url()),
+            ("ROUTELET_NODE_NAME", self.name().to_string()),
+            ("ROUTELET_RUN_DIR", run.display().to_string()),
+            (
+                "ROUTELET_STATE_DIR",
+                self.dir().join("state").display().to_string(),
+            ),
+            ("ROUTELET_CNI_SOCKET", run.join("cni.sock").display().to_string()),
+            (
+                "ROUTELET_ADMIN_SOCKET",
+                run.join("admin.sock").display().to_string(),
+            ),
+        ]
+    }
+
+    /// A command that runs on the node.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.netns().command(program);
+        command.envs(self.env());
+        command.env(
+            "PATH",
+            format!("{}:{}", self.lab.binaries().dir().display(), system_path()),
+        );
+        command
+    }
+
+    /// Runs a command on the node and gives back its standard output.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn exec(&self, words: &[&str]) -> Result<String> {
+        let (program, args) = words.split_first().context("no command given")?;
+        run(self.command(program).args(args))
+    }
+
+    /// Starts the agent; [`Node::wait_ready`] waits for it.
+    ///
+    /// # Errors
+    /// It is running already, or cannot be started.
+    pub fn start_agent(&self) -> Result<()> {
+        if let Some(agent) = self.agent() {
+            bail!(
+                "the agent of {} is running already (process {})",
+                self.name(),
+                agent.pid
+            );
+        }
+        let mut command = self.netns().command(self.lab.binaries().routelet());
+        command.envs(self.env());
+        let cidr = self
+            .lab
+            .topology()
+            .node_cidr(self.spec)
+            .context("no address for the node")?;
+        command.arg("--node-ip").arg(cidr.to_string());
+        if let Some(address6) = self.spec.address6 {
+            let subnet = self
+                .lab
+                .topology()
+                .subnet(&self.spec.subnet)
+                .and_then(|subnet| subnet.cidr6);
+            let length = subnet.map_or(64, |subnet| subnet.prefix_len());
+            command.arg("--node-ip6").arg(format!("{address6}/{length}"));
+        }
+        let record = self.lab.dir().process_record();
+        let child = spawn_daemon(&command, self.name(), &record, &self.log_path())?;
+        self.lab.adopt(child, self.name())
+    }
+
+    /// The agent, if it is running.
+    pub fn agent(&self) -> Option<Recorded> {
+        self.lab.running(self.name())
+    }
+
+    /// Waits until the agent serves the plugin and `routectl`.
+    ///
+    /// # Errors
+    /// It ends, or takes too long; the end of its log is in the error.
+    pub fn wait_ready(&self) -> Result<()> {
+        let run = self.dir().join("run");
+        wait_for(&format!("the agent of {}", self.name()), AGENT_LIMIT, || {
+            if self.agent().is_none() {
+                return Err(GiveUp(format!(
+                    "it has ended; its log ends with:\n{}",
+                    tail(&self.log(), 10)
+                ))
+                .into());
+            }
+            for socket in ["cni.sock", "admin.sock"] {
+                let path = run.join(socket);
+                UnixStream::connect(&path)
+                    .with_context(|| format!("cannot connect to {}", path.display()))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends the agent with a signal and waits until it is gone.
+    ///
+    /// # Errors
+    /// It is not running, or does not end.
+    pub fn kill_agent(&self, signal: Signal) -> Result<()> {
+        let agent = self
+            .agent()
+            .with_context(|| format!("the agent of {} is not running", self.name()))?;
+        agent.signal(signal);
+        agent.wait_gone(AGENT_LIMIT)
+    }
+
+    /// Calls the plugin for a pod of the lab, as a container runtime does.
+    ///
+    /// # Errors
+    /// It cannot be run, or what it says is not JSON. A CNI error is no error here.
+    pub fn cni(&self, verb: &str, pod: &Attachment) -> Result<CniOutput> {
+        let netns = self.lab.netns(&pod.pod).path();
+        let args = format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={}",
+            pod.pod, pod.container_id
+        );
+        let env = [
+            ("CNI_COMMAND", verb.to_string()),
+            ("CNI_CONTAINERID", pod.container_id.clone()),
+            ("CNI_NETNS", netns.display().to_string()),
+            ("CNI_IFNAME", IFNAME.to_string()),
+            ("CNI_ARGS", args),
+        ];
+        self.cni_raw(&env, &network_config().to_string())
+    }
+
+    /// Calls the plugin with just these `CNI_*` variables and this standard input.
+    ///
+    /// # Errors
+    /// As [`Node::cni`].
+    pub fn cni_raw(&self, env: &[(&str, String)], input: &str) -> Result<CniOutput> {
+        let mut command = self.netns().command(self.lab.binaries().routelet_cni());
+        command.env_clear().env("PATH", system_path());
+        command.env("CNI_PATH", self.lab.binaries().dir());
+        command.envs(
+            self.env()
+                .into_iter()
+                .filter(|(key, _)| matches!(*key, "ROUTELET_CNI_SOCKET" | "ROUTELET_STATE_DIR")),
+        );
+        command.envs(env.iter().map(|(key, value)| (key, value)));
+        CniOutput::read(capture(&mut command, input)?)
+    }
+
+    /// Asks the plugin for the CNI versions it speaks.
+    ///
+    /// # Errors
+    /// As [`Node::cni`].
+    pub fn cni_version(&self) -> Result<CniOutput> {
+        let input = serde_json::json!({"cniVersion": CNI_VERSION}).to_string();
+        self.cni_raw(&[("CNI_COMMAND", "VERSION".to_string())], &input)
+    }
+
+    /// Runs `routectl` on the node.
+    ///
+    /// # Errors
+    /// It cannot be run. An exit status other than 0 is no error here.
+    pub fn routectl(&self, args: &[&str]) -> Result<Captured> {
+        capture(self.command(self.lab.binaries().routectl()).args(args), "")
+    }
+
+    /// Runs `routectl … -o json` on the node and parses what it says.
+    ///
+    /// # Errors
+    /// It fails, or what it says is not JSON.
+    pub fn routectl_json(&self, args: &[&str]) -> Result<Value> {
+        let shown = format!("routectl {} -o json", args.join(" "));
+        let text = self
+            .routectl(&[args, &["-o", "json"]].concat())?
+            .success(&shown)?;
+        serde_json::from_str(&text).with_context(|| format!("`{shown}` is no JSON: {text}"))
+    }
+
+    /// The IPv4 routes in the kernel's main table.
+    ///
+    /// # Errors
+    /// `ip` fails.
+    pub fn routes(&self) -> Result<Vec<KernelRoute>> {
+        let routes = self
+            .netns()
+            .ip_json(&["-d", "-4", "route", "show", "table", "main"])?;
+        Ok(serde_json::from_value(routes)?)
+    }
+
+    /// The routes that the agent made.
+    ///
+    /// # Errors
+    /// `ip` fails.
+    pub fn own_routes(&self) -> Result<Vec<KernelRoute>> {
+        let mut routes = self.routes()?;
+        routes.retain(KernelRoute::is_ours);
+        Ok(routes)
+    }
+
+    /// The route to exactly this destination, as `ip` shows it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn route_to(&self, dst: &str) -> Result<KernelRoute> {
+        let routes = self.routes()?;
+        let shown: Vec<_> = routes.iter().map(|route| route.dst.clone()).collect();
+        let found = routes.into_iter().find(|route| route.dst == dst);
+        found.ok_or_else(|| {
+            anyhow!(
+                "no route to {dst} on {}; there are: {}",
+                self.name(),
+                shown.join(", ")
+            )
+        })
+    }
+
+    /// The agent's BGP sessions.
+    ///
+    /// # Errors
+    /// The agent does not answer.
+    pub fn sessions(&self) -> Result<Vec<Session>> {
+        let status = self.routectl_json(&["node", "status"])?;
+        let peers = status.get("peers").unwrap_or(&status).clone();
+        serde_json::from_value(peers)
+            .with_context(|| format!("`routectl node status -o json` said: {status}"))
+    }
+
+    /// How many BGP sessions the topology gives it: the full mesh, and the routers of its subnet.
+    pub fn expected_sessions(&self) -> usize {
+        let topology = self.lab.topology();
+        let has_router = |subnet: &String| *subnet == self.spec.subnet;
+        let routers = topology
+            .routers
+            .iter()
+            .filter(|router| router.addresses.keys().any(has_router));
+        topology.nodes.len() - 1 + routers.count()
+    }
+
+    /// Checks that every session the topology asks for is up.
+    ///
+    /// # Errors
+    /// The first that is not, and its state.
+    pub fn check_sessions(&self) -> Result<()> {
+        let sessions = self.sessions()?;
+        let is_v4 = |session: &&Session| {
+            session
+                .address
+                .parse()
+                .is_ok_and(|address: std::net::IpAddr| address.is_ipv4())
+        };
+        let v4: Vec<_> = sessions.iter().filter(is_v4).collect();
+        ensure!(
+            v4.len() == self.expected_sessions(),
+            "{} has {} sessions, not {}",
+            self.name(),
+            v4.len(),
+            self.expected_sessions()
+        );
+        match v4.iter().find(|session| !session.established) {
+            None => Ok(()),
+            Some(down) => bail!(
+                "{}: {} is {} {}",
+                self.name(),
+                down.address,
+                down.state,
+                down.last_error
+            ),
+        }
+    }
+}
+
+/// A BGP session as `routectl node status -o json` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// The peer's address.
+    pub address: String,
+    /// `node-to-node mesh`, `node specific` or `global`.
+    pub kind: String,
+    /// The peer's AS.
+    pub remote_as: u32,
+    /// State of the FSM.
+    pub state: String,
+    /// True where that is Established.
+    pub established: bool,
+    /// Why it is not.
+    #[serde(default)]
+    pub last_error: String,
+    /// Prefixes accepted from the peer.
+    #[serde(default)]
+    pub prefixes_received: u64,
+    /// Prefixes announced to it.
+    #[serde(default)]
+    pub prefixes_sent: u64,
+}
+
+/// The last lines of a text.
+pub fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<_> = text.lines().collect();
+    all.get(all.len().saturating_sub(lines)..)
+        .unwrap_or_default()
+        .join("\n")
+}
