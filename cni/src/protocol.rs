@@ -45,6 +45,8 @@ pub mod code {
     pub const KERNEL: u32 = 101;
     /// A bug: please report it.
     pub const INTERNAL: u32 = 102;
+    /// CHECK: the attachment is not what ADD made of it.
+    pub const CHECK_FAILED: u32 = 103;
 }
 
 /// What the plugin asks.
@@ -173,6 +175,27 @@ pub struct Failure {
     /// `details` of the CNI error: why, and how to mend it.
     #[serde(default)]
     pub details: String,
+}
+
+impl Failure {
+    /// A failure with no details.
+    pub fn new(code: u32, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            details: String::new(),
+        }
+    }
+
+    /// The same failure, explained further.
+    #[must_use]
+    pub fn because(mut self, details: impl std::fmt::Display) -> Self {
+        if !self.details.is_empty() {
+            self.details.push_str("; ");
+        }
+        self.details.push_str(&details.to_string());
+        self
+    }
 }
 
 /// Writes one frame.
