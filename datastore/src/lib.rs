@@ -9,6 +9,7 @@
 
 pub mod error;
 pub mod file;
+mod kinds;
 pub mod meta;
 pub mod resource;
 pub mod selector;
@@ -16,6 +17,7 @@ pub mod store;
 pub mod types;
 
 pub use error::{Error, Invalid, Result};
+pub use kinds::{find_kind, kinds};
 pub use meta::Metadata;
 pub use resource::{FieldError, KindInfo, Resource};
 pub use selector::{Selector, SelectorError};

@@ -36,6 +36,14 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Metadata of an object in a namespace.
+    pub fn namespaced(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Metadata {
+            namespace: namespace.into(),
+            ..Self::named(name)
+        }
+    }
+
     /// Metadata of a cluster-wide object.
     pub fn named(name: impl Into<String>) -> Self {
         Metadata {

@@ -110,6 +110,11 @@ pub(crate) fn yaml_error(error: &serde_yaml::Error) -> FieldError {
     let (below, message) = match (named("missing field `"), named("duplicate field `")) {
         (Some(field), _) => (field, "missing, and it must be there".to_string()),
         (_, Some(field)) => (field, "given twice".to_string()),
+        // The words of ipnet.
+        _ if message == "invalid IP address syntax" => (
+            "",
+            "not a network: expected ADDRESS/LENGTH, as in 10.0.0.0/16".to_string(),
+        ),
         _ => ("", message.to_string()),
     };
     let field = match (path, below) {

@@ -1,20 +1,48 @@
 //! The resource types, one file a kind, in the JSON shape of `crd.projectcalico.org/v1` and of Kubernetes.
 
 mod affinity;
+mod bgp_configuration;
+mod bgp_filter;
+mod bgp_peer;
 mod block;
 mod handle;
 mod ipam_config;
 mod node;
+mod pod;
 mod pool;
 mod reservation;
+mod rules;
+mod secret;
+mod service;
+#[cfg(test)]
+mod tests;
+mod values;
 
 pub use affinity::{AffinityState, BlockAffinity, BlockAffinitySpec};
+pub use bgp_configuration::{
+    BgpConfiguration, BgpConfigurationSpec, BindMode, NamedCommunity, PrefixAdvertisement,
+    ServiceAggregation, ServiceIpBlock,
+};
+pub use bgp_filter::{
+    AddCommunity, BgpFilter, BgpFilterSpec, CommunityMatch, FilterAction, FilterOperation, FilterPeerType,
+    FilterRule, FilterSource, MatchOperator, PrefixLength, PrependAsPath, SetPriority,
+};
+pub use bgp_peer::{BgpPeer, BgpPeerSpec, NextHopMode, ReversePeering, SourceAddress};
 pub use block::{AllocationAttribute, IpamBlock, IpamBlockSpec};
 pub use handle::{IpamHandle, IpamHandleSpec};
 pub use ipam_config::{IpamConfig, IpamConfigSpec};
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, annotation};
+pub use pod::{Namespace, Pod, PodIp, PodSpec, PodStatus};
 pub use pool::{AllowedUse, AssignmentMode, EncapMode, IpPool, IpPoolSpec};
 pub use reservation::{IpReservation, IpReservationSpec};
+pub use secret::Secret;
+pub use service::{
+    Endpoint, EndpointConditions, EndpointSlice, LoadBalancerIngress, LoadBalancerStatus, SERVICE_NAME_LABEL,
+    Service, ServiceSpec, ServiceStatus,
+};
+pub use values::{
+    AsNumber, AsNumberError, Community, CommunityError, GoDuration, GoDurationError, Password, SecretKeyRef,
+};
 
 /// API group of Calico's custom resources.
 pub const CALICO_GROUP: &str = "crd.projectcalico.org";

@@ -4,7 +4,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Metadata;
+use super::rules;
+use crate::{FieldError, Metadata};
 
 /// A node's claim on a block. The claim is made in two phases: `pending`, then (once the block exists) `confirmed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,7 +26,8 @@ super::calico_resource!(
     BlockAffinity,
     BlockAffinitySpec,
     "BlockAffinity",
-    "blockaffinities"
+    "blockaffinities",
+    validate: validate
 );
 
 /// Spec of a [`BlockAffinity`].
@@ -46,6 +48,26 @@ pub struct BlockAffinitySpec {
     /// `"true"` while a delete is under way: a string in Calico's shape.
     #[serde(default = "not_deleted")]
     pub deleted: String,
+}
+
+fn validate(object: &BlockAffinity) -> Result<(), FieldError> {
+    let spec = &object.spec;
+    rules::masked("spec.cidr", &spec.cidr)?;
+    rules::rule(
+        !spec.node.is_empty(),
+        "spec.node",
+        "empty: expected a node's name",
+    )?;
+    rules::rule(
+        matches!(rules::given(&spec.affinity_type), None | Some("host" | "virtual")),
+        "spec.type",
+        "expected host or virtual",
+    )?;
+    rules::rule(
+        matches!(spec.deleted.as_str(), "true" | "false" | ""),
+        "spec.deleted",
+        "expected \"true\" or \"false\", in quotes",
+    )
 }
 
 fn not_deleted() -> String {

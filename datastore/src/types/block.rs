@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Metadata;
+use super::rules;
+use crate::{FieldError, Metadata};
 
 /// A block of addresses (IPv4 /26 and IPv6 /122 by default) and who has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +24,7 @@ pub struct IpamBlock {
     pub spec: IpamBlockSpec,
 }
 
-super::calico_resource!(IpamBlock, IpamBlockSpec, "IPAMBlock", "ipamblocks");
+super::calico_resource!(IpamBlock, IpamBlockSpec, "IPAMBlock", "ipamblocks", validate: validate);
 
 /// Spec of an [`IpamBlock`]. Addresses are known by ordinal, their distance from the block's first address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,4 +70,57 @@ pub struct AllocationAttribute {
     /// RFC 3339; set (alone) while a released address cools down.
     #[serde(default, rename = "releasedAt", skip_serializing_if = "Option::is_none")]
     pub released_at: Option<String>,
+}
+
+/// Blocks have at most this many addresses (an IPv4 /16); a manifest that says otherwise asks for too much memory.
+const MOST_ADDRESSES: usize = 1 << 16;
+
+fn validate(object: &IpamBlock) -> Result<(), FieldError> {
+    let spec = &object.spec;
+    rules::masked("spec.cidr", &spec.cidr)?;
+    let host_bits = u32::from(spec.cidr.max_prefix_len() - spec.cidr.prefix_len());
+    let size = 1usize
+        .checked_shl(host_bits)
+        .filter(|size| *size <= MOST_ADDRESSES);
+    let Some(size) = size else {
+        let message = format!(
+            "{} is too large: expected at most {MOST_ADDRESSES} addresses",
+            spec.cidr
+        );
+        return Err(FieldError::new("spec.cidr", message));
+    };
+    rules::rule(
+        spec.allocations.len() == size,
+        "spec.allocations",
+        format_args!(
+            "{} entries: {} has {size} addresses",
+            spec.allocations.len(),
+            spec.cidr
+        ),
+    )?;
+    for (ordinal, index) in spec.allocations.iter().enumerate() {
+        rules::rule(
+            index.is_none_or(|index| index < spec.attributes.len()),
+            format!("spec.allocations[{ordinal}]"),
+            format_args!(
+                "no such entry in spec.attributes, which has {}",
+                spec.attributes.len()
+            ),
+        )?;
+    }
+    let mut free = vec![false; size];
+    for (at, ordinal) in spec.unallocated.iter().enumerate() {
+        let unused = matches!(spec.allocations.get(*ordinal), Some(None));
+        let first = free
+            .get_mut(*ordinal)
+            .is_some_and(|free| !std::mem::replace(free, true));
+        rules::rule(
+            unused && first,
+            format!("spec.unallocated[{at}]"),
+            format_args!(
+                "{ordinal} is given twice, has an owner in spec.allocations, or is not below {size}"
+            ),
+        )?;
+    }
+    Ok(())
 }

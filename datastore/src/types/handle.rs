@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Metadata;
+use super::rules;
+use crate::{FieldError, Metadata};
 
 /// In which blocks the addresses of one owner are. May over-count after a crash, never under-count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +24,7 @@ pub struct IpamHandle {
     pub spec: IpamHandleSpec,
 }
 
-super::calico_resource!(IpamHandle, IpamHandleSpec, "IPAMHandle", "ipamhandles");
+super::calico_resource!(IpamHandle, IpamHandleSpec, "IPAMHandle", "ipamhandles", validate: validate);
 
 /// Spec of an [`IpamHandle`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,4 +38,18 @@ pub struct IpamHandleSpec {
     /// True while a delete is under way.
     #[serde(default)]
     pub deleted: bool,
+}
+
+fn validate(object: &IpamHandle) -> Result<(), FieldError> {
+    let spec = &object.spec;
+    rules::rule(
+        !spec.handle_id.is_empty(),
+        "spec.handleID",
+        "empty: expected a handle",
+    )?;
+    for cidr in spec.block.keys() {
+        let message = format_args!("\"{cidr}\" is no block: expected ADDRESS/LENGTH");
+        rules::rule(cidr.parse::<IpNet>().is_ok(), "spec.block", message)?;
+    }
+    Ok(())
 }

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Metadata;
+use super::rules;
+use crate::{FieldError, Metadata};
 
 /// Cluster-wide settings of address management; the one object is called `default`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,7 +21,7 @@ pub struct IpamConfig {
     pub spec: IpamConfigSpec,
 }
 
-super::calico_resource!(IpamConfig, IpamConfigSpec, "IPAMConfig", "ipamconfigs");
+super::calico_resource!(IpamConfig, IpamConfigSpec, "IPAMConfig", "ipamconfigs", validate: validate);
 
 /// Spec of an [`IpamConfig`]. The default is what holds where no object is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,4 +47,8 @@ impl Default for IpamConfigSpec {
             ip_cooldown_seconds: None,
         }
     }
+}
+
+fn validate(object: &IpamConfig) -> Result<(), FieldError> {
+    rules::only_default("IPAMConfig", &object.metadata.name)
 }

@@ -4,7 +4,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Metadata;
+use super::rules;
+use crate::{FieldError, Metadata};
 
 /// A range of addresses, and how packets of its pods travel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,7 +22,7 @@ pub struct IpPool {
     pub spec: IpPoolSpec,
 }
 
-super::calico_resource!(IpPool, IpPoolSpec, "IPPool", "ippools");
+super::calico_resource!(IpPool, IpPoolSpec, "IPPool", "ippools", validate: validate);
 
 /// Spec of an [`IpPool`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -91,6 +92,60 @@ impl IpPoolSpec {
             IpNet::V6(_) => 122,
         })
     }
+}
+
+fn validate(object: &IpPool) -> Result<(), FieldError> {
+    let spec = &object.spec;
+    rules::routable("spec.cidr", &spec.cidr)?;
+    validate_block_size(spec)?;
+    let (ipip, vxlan) = (
+        spec.ipip_mode != EncapMode::Never,
+        spec.vxlan_mode != EncapMode::Never,
+    );
+    rules::rule(
+        !(ipip && vxlan),
+        "spec.vxlanMode",
+        "not together with spec.ipipMode: one of them is Never",
+    )?;
+    rules::rule(
+        !ipip || matches!(spec.cidr, IpNet::V4(_)),
+        "spec.ipipMode",
+        "not for IPv6: expected Never (VXLAN carries IPv6)",
+    )?;
+    rules::selector("spec.nodeSelector", Some(&spec.node_selector))?;
+    rules::selector("spec.namespaceSelector", rules::given(&spec.namespace_selector))?;
+    rules::rule(
+        !spec.allowed_uses.contains(&AllowedUse::LoadBalancer) || spec.allowed_uses.len() == 1,
+        "spec.allowedUses",
+        "LoadBalancer is not together with another use: make two pools",
+    )
+}
+
+fn validate_block_size(spec: &IpPoolSpec) -> Result<(), FieldError> {
+    let (family, range) = match spec.cidr {
+        IpNet::V4(_) => ("IPv4", 20..=32),
+        IpNet::V6(_) => ("IPv6", 116..=128),
+    };
+    let size = spec.block_prefix_len();
+    rules::rule(
+        range.contains(&size),
+        "spec.blockSize",
+        format_args!(
+            "{size} is out of range: expected {} to {} for {family}",
+            range.start(),
+            range.end()
+        ),
+    )?;
+    let length = spec.cidr.prefix_len();
+    rules::rule(
+        size >= length,
+        "spec.blockSize",
+        format_args!(
+            "a /{size} block does not fit into {}: expected {length} to {}",
+            spec.cidr,
+            range.end()
+        ),
+    )
 }
 
 /// When packets between nodes are encapsulated.

@@ -4,7 +4,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Metadata;
+use super::{rules, values::networks};
+use crate::{FieldError, Metadata};
 
 /// Addresses that IPAM never hands out by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,15 +26,23 @@ super::calico_resource!(
     IpReservation,
     IpReservationSpec,
     "IPReservation",
-    "ipreservations"
+    "ipreservations",
+    validate: validate
 );
 
 /// Spec of an [`IpReservation`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IpReservationSpec {
-    /// Networks, of both families.
-    #[serde(default, rename = "reservedCIDRs")]
+    /// Networks and addresses, of both families.
+    #[serde(default, rename = "reservedCIDRs", deserialize_with = "networks")]
     #[schemars(with = "Vec<String>")]
     pub reserved_cidrs: Vec<IpNet>,
+}
+
+fn validate(object: &IpReservation) -> Result<(), FieldError> {
+    for (at, cidr) in object.spec.reserved_cidrs.iter().enumerate() {
+        rules::masked(format!("spec.reservedCIDRs[{at}]"), cidr)?;
+    }
+    Ok(())
 }
