@@ -102,7 +102,7 @@ fn push_family(
     push(
         text,
         &format!(
-            "protocol kernel kernel{suffix} {{\n  {channel} {{ import none; export where source = RTS_BGP; }};\n}}"
+            "protocol kernel fib{suffix} {{\n  {channel} {{ import none; export where source = RTS_BGP; }};\n}}"
         ),
     );
     let prefixes = router

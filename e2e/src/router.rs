@@ -8,11 +8,11 @@ use crate::{
     bird::{self, BirdRoute, BirdSession},
     lab::Lab,
     net::Netns,
-    node::AGENT_LIMIT,
+    node::{AGENT_LIMIT, tail},
     preflight::system_path,
     process::{Recorded, run, spawn_daemon},
     topology::RouterSpec,
-    wait::wait_for,
+    wait::{GiveUp, wait_for},
 };
 
 /// A router of a lab.
@@ -77,6 +77,10 @@ impl<'a> Router<'a> {
             self.name(),
         )?;
         wait_for(&format!("BIRD of {}", self.name()), AGENT_LIMIT, || {
+            if self.bird().is_none() {
+                let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+                return Err(GiveUp(format!("it has ended; its log ends with:\n{}", tail(&log, 10))).into());
+            }
             self.birdc(&["show", "status"]).map(|_| ())
         })
     }

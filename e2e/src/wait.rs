@@ -1,7 +1,7 @@
 //! Waiting for a condition, with a deadline that says what was seen last.
 
 use std::{
-    fmt, thread,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,16 +13,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// An error that more waiting cannot mend: [`wait_for`] returns it at once.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct GiveUp(pub String);
-
-impl fmt::Display for GiveUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for GiveUp {}
 
 /// Calls `probe` until it succeeds. What it fails with is what was seen: the last of it is in the error.
 ///

@@ -42,8 +42,11 @@ pub(super) fn build(lab: &Lab) -> Result<()> {
 fn build_bridge(switch: &Netns, subnet: &Subnet) -> Result<()> {
     // A port forwards at once: there is no loop for spanning tree to look for.
     switch.ip_batch(&[
-        format!("link add {} type bridge stp_state 0 forward_delay 0", subnet.name),
-        format!("link set {} up", subnet.name),
+        format!(
+            "link add name {} type bridge stp_state 0 forward_delay 0",
+            subnet.name
+        ),
+        format!("link set dev {} up", subnet.name),
     ])
 }
 
@@ -51,10 +54,10 @@ fn build_bridge(switch: &Netns, subnet: &Subnet) -> Result<()> {
 fn plug(switch: &Netns, bridge: &str, port: &str, namespace: &Netns, device: &str) -> Result<()> {
     switch.ip_batch(&[
         format!(
-            "link add {port} type veth peer name {device} netns {}",
+            "link add name {port} type veth peer name {device} netns {}",
             namespace.name()
         ),
-        format!("link set {port} master {bridge} up"),
+        format!("link set dev {port} master {bridge} up"),
     ])
 }
 
@@ -74,7 +77,7 @@ fn build_node(lab: &Lab, switch: &Netns, node: &NodeSpec) -> Result<()> {
             node.address,
             subnet.cidr.prefix_len()
         ),
-        "link set eth0 up".to_string(),
+        "link set dev eth0 up".to_string(),
     ];
     if let Some(gateway) = lab.topology.gateway(&node.subnet) {
         lines.push(format!("route add default via {gateway}"));
@@ -120,7 +123,7 @@ fn build_router(lab: &Lab, switch: &Netns, router: &RouterSpec) -> Result<()> {
                 subnet.name
             ));
         }
-        lines.push(format!("link set {} up", subnet.name));
+        lines.push(format!("link set dev {} up", subnet.name));
     }
     for announcement in &router.announces {
         if let Some(address) = announcement.address {

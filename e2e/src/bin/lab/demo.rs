@@ -9,6 +9,7 @@ use e2e::{
     interrupt,
     labdir::State,
     ping::{concurrently, ping},
+    preflight,
     report::Report,
     wait_for,
 };
@@ -20,6 +21,7 @@ const CONVERGENCE: Duration = Duration::from_secs(20);
 
 /// Runs the demonstration; success only if every check passed.
 pub(crate) fn run(name: &str, topology: Topology) -> Result<ExitCode> {
+    preflight::check()?;
     let mut report = Report::new();
     report.say(format_args!(
         "Routelet demo: {} nodes in {} subnets, {} router{}, all in network namespaces called {name}-*.",
@@ -29,8 +31,9 @@ pub(crate) fn run(name: &str, topology: Topology) -> Result<ExitCode> {
         if topology.routers.len() == 1 { "" } else { "s" },
     ));
     let lab = Lab::build(name, topology)?;
-    if let Err(error) = demonstrate(&lab, &mut report) {
-        report.abort(&error);
+    match demonstrate(&lab, &mut report) {
+        Err(error) if !error.is::<Stopped>() => report.abort(&error),
+        _ => {}
     }
     if !report.is_good() {
         keep_logs(&lab, &report);
@@ -71,9 +74,13 @@ fn demonstrate(lab: &Lab, report: &mut Report) -> Result<()> {
     delete(lab, report, &pods)
 }
 
-/// Fails where a check failed without which the rest makes no sense.
+/// A check failed without which the rest makes no sense; it is counted already.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot go on")]
+struct Stopped;
+
 fn needed<T>(found: Option<T>) -> Result<T> {
-    found.context("cannot go on without it")
+    found.ok_or_else(|| Stopped.into())
 }
 
 fn start(lab: &Lab, report: &mut Report) -> Result<()> {
@@ -287,8 +294,9 @@ fn keep_logs(lab: &Lab, report: &Report) {
     let kept = env::temp_dir().join(format!("routelet-{}-logs-{}", lab.name(), std::process::id()));
     let logs = lab.nodes().map(|node| (node.name(), node.log_path()));
     let logs = logs.chain(lab.routers().map(|router| (router.name(), router.log_path())));
-    let copy = |(name, path)| fs::copy(path, kept.join(format!("{name}.log")));
-    match fs::create_dir_all(&kept).and_then(|()| logs.map(copy).try_for_each(|copied| copied.map(drop))) {
+    let mut written = logs.filter(|(_, path)| path.exists());
+    let copy = |(name, path): (&str, _)| fs::copy(path, kept.join(format!("{name}.log"))).map(drop);
+    match fs::create_dir_all(&kept).and_then(|()| written.try_for_each(copy)) {
         Ok(()) => report.say(format_args!("The logs are in {}", kept.display())),
         Err(error) => report.say(format_args!(
             "The logs could not be copied to {}: {error}",
