@@ -160,7 +160,7 @@ impl Locked<'_> {
 
     fn delete(&self, path: &Path) -> io::Result<()> {
         match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => sync(&self.queue.directory),
         }
     }

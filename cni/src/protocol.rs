@@ -244,3 +244,46 @@ fn too_long() -> io::Error {
         format!("frame longer than {MAX_FRAME} octets"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            version: VERSION,
+            verb: Verb::Del(DelRequest {
+                id: AttachmentId {
+                    container_id: "4f2d".into(),
+                    ifname: "eth0".into(),
+                },
+                network: "pods".into(),
+            }),
+        }
+    }
+
+    /// What is on the wire is an interface: an agent and a plugin of different builds meet on it.
+    #[test]
+    fn frame_is_a_length_and_json() {
+        let frame = encode_frame(&request()).unwrap();
+        let (length, body) = frame.split_at(4);
+        assert_eq!(length, (body.len() as u32).to_be_bytes());
+        let expected = r#"{"version":1,"verb":{"verb":"DEL","id":{"container_id":"4f2d","ifname":"eth0"},"network":"pods"}}"#;
+        assert_eq!(std::str::from_utf8(body).unwrap(), expected);
+        assert_eq!(read_frame::<Request>(&mut frame.as_slice()).unwrap(), request());
+    }
+
+    #[test]
+    fn frames_that_are_too_long_or_cut_short_are_refused() {
+        let too_long = (MAX_FRAME + 1).to_be_bytes();
+        let error = read_frame::<Request>(&mut too_long.as_slice()).unwrap_err();
+        assert!(error.to_string().contains("longer than 1048576"), "{error}");
+        let frame = encode_frame(&request()).unwrap();
+        for length in 0..frame.len() {
+            let error = read_frame::<Request>(&mut &frame[..length]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{length} octets");
+        }
+        let long = Failure::new(code::INTERNAL, "a".repeat(MAX_FRAME as usize));
+        assert!(encode_frame(&long).is_err());
+    }
+}

@@ -31,7 +31,7 @@ const ERROR_MESSAGE: u16 = 1;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NetlinkError {
     /// The kernel said no.
-    #[error("{what}: {source}{}", if explanation.is_empty() { String::new() } else { format!(" ({explanation})") })]
+    #[error("cannot {what}: {source}{}", if explanation.is_empty() { String::new() } else { format!(" ({explanation})") })]
     Refused {
         /// What was asked.
         what: String,

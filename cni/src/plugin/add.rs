@@ -243,7 +243,7 @@ impl Addition<'_> {
         };
         let mut failure = failed.failure;
         if let Err(error) = link::delete(&mut self.host, &link) {
-            failure = failure.because(format!("and the link stays behind: cannot {error}"));
+            failure = failure.because(format!("and the link stays behind: {error}"));
         }
         if failed.agent_may_hold {
             failure = self.retract(environment, configuration, failure);

@@ -1,8 +1,8 @@
 //! The plugin: one call by a container runtime, one JSON answer (CNI specification, 0.3.1 to 1.1.0).
 //!
-//! A call is an environment ([`environment`]) and a network configuration on standard input ([`configuration`]).
-//! The verbs that touch an attachment are a file each: [`add`], [`del`], [`check`]. What a runtime reads is made in
-//! [`answer`]. Whatever goes wrong, a panic included, ends as a CNI error on standard output and exit status 1.
+//! A call is an environment (`environment`) and a network configuration on standard input (`configuration`).
+//! The verbs that touch an attachment are a file each: `add`, `del`, `check`. What a runtime reads is made in
+//! `answer`. Whatever goes wrong, a panic included, ends as a CNI error on standard output and exit status 1.
 //!
 //! GC answers success and deletes nothing: the agent knows every attachment and finds dead ones itself.
 
@@ -151,7 +151,7 @@ impl From<EnvironmentError> for Failure {
 
 impl From<NetlinkError> for Failure {
     fn from(error: NetlinkError) -> Self {
-        Self::new(code::KERNEL, format!("cannot {error}"))
+        Self::new(code::KERNEL, error.to_string())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::protocol::{Failure, Families, code};
 
 /// A setting the kernel did not take.
 #[derive(Debug, thiserror::Error)]
-#[error("set /proc/sys/net/{name} to {value}: {source}")]
+#[error("cannot set /proc/sys/net/{name} to {value}: {source}")]
 pub(super) struct SysctlError {
     name: String,
     value: &'static str,
@@ -17,7 +17,7 @@ pub(super) struct SysctlError {
 
 impl From<SysctlError> for Failure {
     fn from(error: SysctlError) -> Self {
-        Self::new(code::KERNEL, format!("cannot {error}"))
+        Self::new(code::KERNEL, error.to_string())
     }
 }
 

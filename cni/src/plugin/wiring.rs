@@ -12,7 +12,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope},
@@ -42,13 +42,13 @@ pub(super) fn gateway(address: IpAddr) -> IpAddr {
 
 /// Makes the pair, the pod's end straight in the pod's namespace, and asks for the host's end.
 pub(super) fn pair(host_device: &str, ifname: &str, pod: &impl AsFd) -> Batch {
-    let one_queue = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
     let mut peer = LinkMessage::default();
     peer.attributes = vec![
         LinkAttribute::IfName(ifname.to_owned()),
         LinkAttribute::NetNsFd(pod.as_fd().as_raw_fd()),
+        LinkAttribute::NumTxQueues(1),
+        LinkAttribute::NumRxQueues(1),
     ];
-    peer.attributes.extend(one_queue.clone());
     let mut host = LinkMessage::default();
     host.attributes = vec![
         LinkAttribute::IfName(host_device.to_owned()),
@@ -57,8 +57,9 @@ pub(super) fn pair(host_device: &str, ifname: &str, pod: &impl AsFd) -> Batch {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]),
+        LinkAttribute::NumTxQueues(1),
+        LinkAttribute::NumRxQueues(1),
     ];
-    host.attributes.extend(one_queue);
     let mut batch = Batch::default();
     batch.push(
         libc::RTM_NEWLINK,
@@ -136,12 +137,13 @@ impl PodSide<'_> {
         batch
     }
 
-    /// `169.254.1.1 dev eth0 scope link`: the gateway is no neighbour by any address the pod has.
+    /// `169.254.1.1 dev eth0 scope link`: the gateway is no neighbour by any address the pod has. Appended, because a
+    /// pod's second interface has one of its own.
     fn push_gateway_route(&self, batch: &mut Batch) {
         let mut route = route(GATEWAY_V4.into(), self.index);
         route.header.scope = RouteScope::Link;
         let what = format!("route {GATEWAY_V4} to the pod's {}", self.ifname);
-        batch.push(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &route, what);
+        batch.push(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, &route, what);
         batch.tolerate(libc::EEXIST);
     }
 
