@@ -14,6 +14,15 @@
 //!
 //! What it does not do: create devices, assign addresses, write policy rules, or know of BGP, pods or the datastore.
 
+mod blocked;
+mod codec;
+mod dump;
+mod engine;
+mod netlink;
+mod next_hops;
+mod plan;
+mod reaper;
+mod route;
 mod types;
 
 use std::{
@@ -25,6 +34,10 @@ use std::{
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::{
+    engine::{Channels, Engine},
+    reaper::Reaper,
+};
 pub use self::types::{
     Error, Family, Gateway, InstalledRoute, KernelStatus, Link, Links, NextHop, Refusal, Removal,
     RouteProblem, RouteTarget, Routes, Settings, TableId,
@@ -46,6 +59,7 @@ struct Shared {
     tracked: watch::Sender<BTreeSet<IpAddr>>,
     commands: mpsc::Sender<Command>,
     published: Published,
+    reaper: Reaper,
 }
 
 /// What the callers last set.
@@ -81,22 +95,27 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Socket`] or [`Error::Refused`] where the kernel cannot be read.
-    pub async fn start(_settings: Settings) -> Result<Kernel, Error> {
-        let (commands, _) = mpsc::channel(COMMANDS);
-        let published = Published {
-            status: watch::channel(Default::default()).1,
-            links: watch::channel(Default::default()).1,
-            next_hops: watch::channel(Default::default()).1,
+    pub async fn start(settings: Settings) -> Result<Kernel, Error> {
+        let desired = watch::Sender::new(Desired::default());
+        let tracked = watch::Sender::new(BTreeSet::new());
+        let (commands, commands_out) = mpsc::channel(COMMANDS);
+        let (status, status_out) = watch::channel(Default::default());
+        let (links, links_out) = watch::channel(Default::default());
+        let (next_hops, next_hops_out) = watch::channel(Default::default());
+        let channels = Channels {
+            desired: desired.subscribe(),
+            tracked: tracked.subscribe(),
+            commands: commands_out,
+            status,
+            links,
+            next_hops,
         };
-        let shared = Shared {
-            desired: watch::Sender::new(Desired::default()),
-            tracked: watch::Sender::new(BTreeSet::new()),
-            commands,
-            published,
-        };
-        Ok(Kernel {
-            shared: Arc::new(shared),
-        })
+        let reaper = Reaper::open()?;
+        let (started, outcome) = oneshot::channel();
+        tokio::spawn(Engine::new(settings, channels, started)?.run());
+        outcome.await.map_err(|_| Error::Stopped)??;
+        let published = Published { status: status_out, links: links_out, next_hops: next_hops_out };
+        Ok(Kernel { shared: Arc::new(Shared { desired, tracked, commands, published, reaper }) })
     }
 
     /// Sets the routes there should be. The newest call wins; it never blocks.
@@ -188,8 +207,12 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::Socket`] or [`Error::Stopped`].
-    pub async fn delete_links(&self, _names: &[String]) -> Result<(), Error> {
-        Err(Error::Stopped)
+    pub async fn delete_links(&self, names: &[String]) -> Result<(), Error> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let (reaper, names) = (self.shared.reaper.clone(), names.to_vec());
+        tokio::task::spawn_blocking(move || reaper.delete(&names)).await.map_err(|_| Error::Stopped)?
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
