@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::{AssignRequest, Assigned, Core};
 use crate::{
     block::{Block, is_handle},
-    error::{InvalidRequest, Result},
+    error::{Error, InvalidRequest, Result},
     names,
     pool::{self, Choice, Family, Requester},
     reservation::Reservations,
@@ -107,18 +107,15 @@ impl Core {
     ) -> Result<usize> {
         let mut retry = self.objects.retry::<IpamBlock>(&names::block(cidr));
         loop {
-            let Some(mut stored) = self.block(cidr).await? else {
+            let Some(mut stored) = pass_over(self.block(cidr).await, None)? else {
                 return Ok(0);
             };
             if !self.may_take(&stored, terms) {
                 return Ok(0);
             }
-            let mut block = match Block::from_spec(stored.spec.clone()) {
-                Ok(block) => block,
-                Err(error) => {
-                    tracing::warn!(%error, "block passed over");
-                    return Ok(0);
-                }
+            let block = Block::from_spec(stored.spec.clone()).map_err(Error::from);
+            let Some(mut block) = pass_over(block.map(Some), None)? else {
+                return Ok(0);
             };
             let sequence = block.spec().sequence_number;
             let given = block.assign(count, &job.owner, &job.reserved);
@@ -204,6 +201,17 @@ impl Job<'_> {
         };
         let choice = pool::choose(&self.pools, requested, &requester);
         Ok(choice.map_err(InvalidRequest::from)?)
+    }
+}
+
+/// An object that is damaged, or does not parse, must not keep a node from its other blocks.
+pub(super) fn pass_over<T>(result: Result<T>, instead: T) -> Result<T> {
+    match result {
+        Err(error @ (Error::Block(_) | Error::Datastore(datastore::Error::Invalid(_)))) => {
+            tracing::warn!(%error, "passed over");
+            Ok(instead)
+        }
+        other => other,
     }
 }
 

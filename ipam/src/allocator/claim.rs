@@ -11,7 +11,7 @@
 use datastore::types::{AffinityState, BlockAffinity, BlockAffinitySpec, IpamBlock};
 use ipnet::IpNet;
 
-use super::Core;
+use super::{Core, assign::pass_over};
 use crate::{block::Block, error::Result, names};
 
 /// A block to give up.
@@ -171,13 +171,13 @@ impl Core {
     /// Brings every claim of this node to an end, and claims the blocks that are its own without an affinity.
     pub(super) async fn resume_all(&self) -> Result<()> {
         for affinity in self.own_affinities().await? {
-            self.resume(affinity).await?;
+            pass_over(self.resume(affinity).await, false)?;
         }
         let blocks = self.objects.list_live::<IpamBlock>().await?;
         for block in blocks.iter().filter(|block| self.is_own(block)) {
             let name = names::affinity(&self.node, &block.spec.cidr);
             if self.objects.live::<BlockAffinity>(&name).await?.is_none() {
-                self.claim(&block.spec.cidr).await?;
+                pass_over(self.claim(&block.spec.cidr).await, false)?;
             }
         }
         Ok(())

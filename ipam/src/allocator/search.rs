@@ -6,13 +6,13 @@ use std::{
     net::IpAddr,
 };
 
-use datastore::types::{BlockAffinity, IpPool, IpamBlock};
+use datastore::types::{AffinityState, BlockAffinity, IpPool, IpamBlock};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Core,
-    assign::{Job, Terms, is_lent},
+    assign::{Job, Terms, is_lent, pass_over},
     claim::{AffinityRelease, is_empty},
 };
 use crate::{
@@ -91,8 +91,8 @@ impl Core {
         {
             let cidr = affinity.spec.cidr;
             if self.is_unselected(job, &cidr) {
-                self.give_up(&affinity).await?;
-            } else if affinity.spec.state == Default::default() || self.resume(affinity).await? {
+                pass_over(self.give_up(&affinity).await, ())?;
+            } else if is_confirmed(&affinity) || pass_over(self.resume(affinity).await, false)? {
                 own.insert(cidr);
             }
         }
@@ -176,8 +176,8 @@ impl Core {
                 Some(_) => continue,
                 None => {}
             }
-            let claimed = self.claim(&cidr).await?;
-            if let Some(block) = self.block(&cidr).await? {
+            let claimed = pass_over(self.claim(&cidr).await, false)?;
+            if let Some(block) = pass_over(self.block(&cidr).await, None)? {
                 existing.insert(block);
             }
             if claimed {
@@ -292,6 +292,10 @@ impl Existing {
         let lenders = blocks.filter(|block| is_lent(block) && !block.spec.unallocated.is_empty());
         lenders.map(|block| block.spec.cidr).collect()
     }
+}
+
+fn is_confirmed(affinity: &BlockAffinity) -> bool {
+    affinity.spec.state == AffinityState::Confirmed
 }
 
 fn bits(address: IpAddr) -> u128 {
