@@ -1,0 +1,76 @@
+//! Sockets with the options BGP wants: no Nagle, quick reuse of addresses, CS6 (RFC 4594) where it can be had.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::speaker::ConnectRequest;
+
+/// DSCP CS6, network control, as the traffic class octet.
+const NETWORK_CONTROL: u32 = 0xC0;
+/// Connections the system may hold until they are accepted.
+const BACKLOG: i32 = 128;
+
+fn tcp(address: &SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+/// Listens on an address. An IPv6 address takes IPv6 only, so that both wildcards can be listened on.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = tcp(&address)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Connects to a peer. Takes as long as the system lets it; the caller has the timer.
+pub(super) async fn connect(request: ConnectRequest) -> io::Result<TcpStream> {
+    let socket = tcp(&request.remote)?;
+    if let Some(source) = request.source {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    // Before the handshake, so that it applies to the first packet.
+    set_ttl(&SockRef::from(&socket), request.remote.ip(), request.ttl)?;
+    mark(&SockRef::from(&socket), request.remote.ip());
+    let stream = TcpSocket::from_std_stream(socket.into())
+        .connect(request.remote)
+        .await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Gives an accepted connection the same options.
+pub(super) fn adopt(stream: &TcpStream, remote: IpAddr, ttl: Option<u8>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    mark(&socket, remote);
+    set_ttl(&socket, remote, ttl)
+}
+
+fn set_ttl(socket: &SockRef<'_>, remote: IpAddr, ttl: Option<u8>) -> io::Result<()> {
+    match ttl.map(u32::from) {
+        None => Ok(()),
+        Some(ttl) if remote.is_ipv4() => socket.set_ttl_v4(ttl),
+        Some(ttl) => socket.set_unicast_hops_v6(ttl),
+    }
+}
+
+/// A session without the mark works as well.
+fn mark(socket: &SockRef<'_>, remote: IpAddr) {
+    let marked = if remote.is_ipv4() {
+        socket.set_tos_v4(NETWORK_CONTROL)
+    } else {
+        socket.set_tclass_v6(NETWORK_CONTROL)
+    };
+    if let Err(error) = marked {
+        tracing::debug!(%error, "cannot mark packets as network control");
+    }
+}

@@ -1,0 +1,667 @@
+//! One peer: its two state machines and their connections, collisions between them, and its routes.
+//!
+//! The machine that connects (main) and the one that accepts (inbound) run side by side until one has a session;
+//! an inbound connection that reaches Established takes the main machine's place, so that a session is always in
+//! the same spot and the inbound machine is free to hear a peer that comes back before its old connection is known
+//! to be dead.
+//!
+//! RFC 4271 sections 6.8 and 8; RFC 4724 section 5 for a collision with an established session.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info};
+
+use super::connection::Connection;
+use super::restart::Stale;
+use super::{ConnIds, ConnectRequest, Identity, Output, open};
+use crate::config::PeerConfig;
+use crate::fsm::{
+    Action, Agreed, ConnId, Event, Fsm, Pace, SessionEnd, SessionState, Side, State, TcpError, Timer,
+};
+use crate::rib::{AdjRibIn, AdjRibOut};
+use crate::status::PeerCounters;
+use crate::timers::{Backoff, Jitter};
+use crate::types::{Asn, Family, RouterId};
+use crate::wire::{
+    CeaseSubcode, ErrorCode, Frame, Message, MessageType, Negotiated, Notification, Open, RefreshSubtype,
+    SessionType, Update,
+};
+
+/// The pause after the first failure, and the longest one.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A session that lasted this long was a success: the back-off starts over.
+const STABLE: Duration = Duration::from_secs(30);
+/// A connection that comes this soon after the session is up belongs to a collision, not to a restarted peer.
+const COLLISION_WINDOW: Duration = Duration::from_secs(3);
+/// How long the main machine waits for the inbound one before it connects.
+const YIELD_TO_INBOUND: Duration = Duration::from_secs(2);
+
+/// What a peer's machines need from the speaker, and what they leave for it to do.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Instant,
+    pub(crate) identity: &'a Identity,
+    pub(crate) jitter: &'a mut Jitter,
+    pub(crate) conn_ids: &'a mut ConnIds,
+    pub(crate) outputs: &'a mut VecDeque<Output>,
+    pub(crate) events: &'a mut Vec<PeerEvent>,
+}
+
+/// What a peer's machines tell the speaker.
+#[derive(Debug)]
+pub(crate) enum PeerEvent {
+    /// The session is up.
+    Up,
+    /// The session is down; gracefully, if the peer may still be forwarding.
+    Down { agreed: Box<Agreed>, graceful: bool },
+    /// Routes.
+    Update(Box<Update>),
+    /// The peer has sent everything of a family, or will not say when it has.
+    EndOfRib(Family),
+    /// The peer wants everything of a family again.
+    RouteRefresh(Family),
+}
+
+/// A machine and the connection it drives.
+#[derive(Debug)]
+struct Machine {
+    fsm: Fsm,
+    connection: Option<Connection>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self {
+            fsm: Fsm::new(),
+            connection: None,
+        }
+    }
+
+    fn state(&self) -> SessionState {
+        self.fsm.state().name()
+    }
+}
+
+/// An established session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) agreed: Box<Agreed>,
+    pub(crate) local_address: IpAddr,
+    since: Instant,
+    pub(crate) adj_rib_out: AdjRibOut,
+    /// The families of which the peer has sent everything.
+    pub(crate) end_of_rib_received: BTreeSet<Family>,
+    /// The families whose End-of-RIB we still owe.
+    pub(crate) end_of_rib_due: BTreeSet<Family>,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    pub(crate) config: PeerConfig,
+    main: Machine,
+    inbound: Machine,
+    enabled: bool,
+    backoff: Backoff,
+    /// Until then the peer may not connect either (DampPeerOscillations).
+    damped_until: Option<Instant>,
+    state_since: Instant,
+    pub(crate) session: Option<Session>,
+    pub(crate) adj_rib_in: AdjRibIn,
+    pub(crate) stale: Option<Stale>,
+    /// As of its last OPEN: routes kept past the session still need it.
+    pub(crate) router_id: RouterId,
+    pub(crate) last_error: Option<String>,
+    pub(crate) counters: PeerCounters,
+    /// A malformed attribute is logged once a session.
+    pub(crate) malformed_logged: bool,
+    pub(crate) span: tracing::Span,
+}
+
+impl Peer {
+    pub(crate) fn new(address: IpAddr, config: PeerConfig, now: Instant) -> Self {
+        let span = span(&config.name, address);
+        Self {
+            address,
+            config,
+            main: Machine::new(),
+            inbound: Machine::new(),
+            enabled: false,
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            damped_until: None,
+            state_since: now,
+            session: None,
+            adj_rib_in: AdjRibIn::default(),
+            stale: None,
+            router_id: RouterId::from(0),
+            last_error: None,
+            counters: PeerCounters::default(),
+            malformed_logged: false,
+            span,
+        }
+    }
+
+    // ---- getters
+
+    /// The more advanced of the two machines.
+    pub(crate) fn state(&self) -> SessionState {
+        self.main.state().max(self.inbound_state())
+    }
+
+    /// Waiting to accept is not worth showing while the main machine is held back.
+    fn inbound_state(&self) -> SessionState {
+        match self.inbound.state() {
+            SessionState::Active if !self.config.passive => SessionState::Idle,
+            state => state,
+        }
+    }
+
+    pub(crate) fn state_since(&self) -> Instant {
+        self.state_since
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let stale = self.stale.as_ref().map(|stale| stale.deadline);
+        [
+            self.main.fsm.next_timeout(),
+            self.inbound.fsm.next_timeout(),
+            stale,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(crate) fn local_as(&self, identity: &Identity) -> Asn {
+        self.config.local_as.unwrap_or(identity.local_as)
+    }
+
+    /// Whether `conn` is one of this peer's connections.
+    pub(crate) fn side_of(&self, conn: ConnId) -> Option<Side> {
+        [Side::Main, Side::Inbound].into_iter().find(|side| {
+            self.machine(*side)
+                .connection
+                .as_ref()
+                .is_some_and(|c| c.id == conn)
+        })
+    }
+
+    fn machine(&self, side: Side) -> &Machine {
+        match side {
+            Side::Main => &self.main,
+            Side::Inbound => &self.inbound,
+        }
+    }
+
+    fn machine_mut(&mut self, side: Side) -> &mut Machine {
+        match side {
+            Side::Main => &mut self.main,
+            Side::Inbound => &mut self.inbound,
+        }
+    }
+
+    /// A connection the socket can take bytes on.
+    pub(crate) fn idle_connection(&mut self, side: Side) -> Option<&mut Connection> {
+        self.machine_mut(side)
+            .connection
+            .as_mut()
+            .filter(|connection| !connection.in_flight)
+    }
+
+    /// Puts `config` in force. The session is not touched.
+    pub(crate) fn reconfigure(&mut self, config: PeerConfig) {
+        self.span = span(&config.name, self.address);
+        self.config = config;
+    }
+
+    // ---- what happens to it
+
+    /// Starts both machines.
+    pub(crate) fn start(&mut self, cx: &mut Context<'_>) {
+        self.enabled = true;
+        self.backoff.reset();
+        self.damped_until = None;
+        self.handle(Side::Inbound, Event::StartPassive, cx);
+        if !self.config.passive {
+            let conn = cx.conn_ids.allocate(self.address);
+            self.handle(Side::Main, Event::Start { conn }, cx);
+        }
+    }
+
+    /// Stops both machines, with words or without.
+    pub(crate) fn stop(&mut self, notification: Option<Notification>, cx: &mut Context<'_>) {
+        self.enabled = false;
+        for side in [Side::Inbound, Side::Main] {
+            self.handle(side, Event::Stop(notification.clone()), cx);
+        }
+    }
+
+    /// Ends the session because of something the peer did.
+    pub(crate) fn fail(&mut self, notification: Notification, cx: &mut Context<'_>) {
+        self.handle(Side::Main, Event::MessageError(notification), cx);
+    }
+
+    /// The peer connected. `None`: not now.
+    pub(crate) fn accept(&mut self, local: SocketAddr, cx: &mut Context<'_>) -> Option<ConnId> {
+        if !self.enabled || self.damped_until.is_some_and(|until| cx.now < until) {
+            return None;
+        }
+        if self.inbound.connection.is_some() {
+            // A peer makes one connection at a time: the older one is dead and we have not noticed.
+            self.handle(Side::Inbound, Event::OpenCollisionDump, cx);
+        }
+        let conn = cx.conn_ids.allocate(self.address);
+        self.inbound.connection = Some(Connection::new(conn, Some(local)));
+        self.handle(Side::Inbound, Event::TcpConnectionEstablished { conn }, cx);
+        Some(conn)
+    }
+
+    /// The connection we asked for is there.
+    pub(crate) fn connected(&mut self, side: Side, local: SocketAddr, cx: &mut Context<'_>) {
+        let Some(connection) = self.machine_mut(side).connection.as_mut() else {
+            return;
+        };
+        connection.local = Some(local);
+        let conn = connection.id;
+        self.handle(side, Event::TcpConnectionEstablished { conn }, cx);
+    }
+
+    /// The connection is gone, or never came about.
+    pub(crate) fn disconnected(&mut self, side: Side, error: TcpError, cx: &mut Context<'_>) {
+        self.handle(side, Event::TcpConnectionFails(error), cx);
+    }
+
+    /// Bytes that were handed out are with the socket.
+    pub(crate) fn written(&mut self, side: Side) {
+        let machine = self.machine_mut(side);
+        if let Some(connection) = &mut machine.connection {
+            connection.in_flight = false;
+        }
+        machine.fsm.stop_send_hold();
+    }
+
+    /// Bytes were handed out.
+    pub(crate) fn writing(&mut self, side: Side, now: Instant) {
+        let machine = self.machine_mut(side);
+        if let Some(connection) = &mut machine.connection {
+            connection.in_flight = true;
+        }
+        machine.fsm.arm_send_hold(now);
+    }
+
+    /// Takes bytes from the peer; [`next_message`](Self::next_message) acts on them.
+    pub(crate) fn receive(&mut self, side: Side, bytes: &[u8]) {
+        if let Some(connection) = &mut self.machine_mut(side).connection {
+            connection.push_received(bytes);
+        }
+    }
+
+    /// Acts on one received message. Whether there was one.
+    pub(crate) fn next_message(&mut self, conn: ConnId, cx: &mut Context<'_>) -> bool {
+        // The machine may have changed sides, or be gone.
+        let Some(side) = self.side_of(conn) else {
+            return false;
+        };
+        let max = match self.machine(side).fsm.state() {
+            State::Established { agreed, .. } => agreed.negotiated.max_receive(),
+            _ => Negotiated::MESSAGE_MAX,
+        };
+        let Some(connection) = self.machine_mut(side).connection.as_mut() else {
+            return false;
+        };
+        match connection.next_frame(max) {
+            Ok(None) => return false,
+            Ok(Some(frame)) => {
+                self.counters.messages_in += 1;
+                self.handle_frame(side, &frame, cx);
+            }
+            Err(error) => {
+                debug!(parent: &self.span, %error, "cannot read from the peer");
+                self.handle(side, Event::MessageError(error.notification()), cx);
+            }
+        }
+        true
+    }
+
+    /// Every timer that has expired.
+    pub(crate) fn handle_timeouts(&mut self, cx: &mut Context<'_>) {
+        for side in [Side::Main, Side::Inbound] {
+            while let Some(timer) = self.machine_mut(side).fsm.pop_expired(cx.now) {
+                self.handle_timer(side, timer, cx);
+            }
+        }
+    }
+
+    fn handle_timer(&mut self, side: Side, timer: Timer, cx: &mut Context<'_>) {
+        let inbound_is_ahead = self.inbound.state() >= SessionState::OpenSent;
+        let event = match timer {
+            Timer::Hold => Event::HoldTimerExpires,
+            Timer::Keepalive => Event::KeepaliveTimerExpires,
+            Timer::SendHold => Event::SendHoldTimerExpires,
+            Timer::ConnectRetry if side == Side::Inbound => return,
+            // The peer has connected to us meanwhile; see what becomes of that first.
+            Timer::ConnectRetry if inbound_is_ahead && self.main.state() == SessionState::Active => {
+                return self.main.fsm.defer_connect(cx.now + YIELD_TO_INBOUND);
+            }
+            Timer::IdleHold if inbound_is_ahead || self.config.passive || !self.enabled => return,
+            Timer::ConnectRetry => Event::ConnectRetryTimerExpires {
+                conn: cx.conn_ids.allocate(self.address),
+            },
+            Timer::IdleHold => Event::Start {
+                conn: cx.conn_ids.allocate(self.address),
+            },
+        };
+        self.handle(side, event, cx);
+    }
+
+    // ---- messages
+
+    fn handle_frame(&mut self, side: Side, frame: &Frame, cx: &mut Context<'_>) {
+        let plain = Negotiated::plain(SessionType::Ebgp);
+        let state = self.machine(side).fsm.state();
+        let established = matches!(state, State::Established { .. });
+        let negotiated = match state {
+            State::Established { agreed, .. } => &agreed.negotiated,
+            _ => &plain,
+        };
+        // What the state does not allow is refused unread.
+        let refused = match frame.message_type() {
+            MessageType::Open if state.name() != SessionState::OpenSent => Some(Event::RepeatedOpen),
+            MessageType::Update if !established => Some(Event::UpdateMessage),
+            MessageType::RouteRefresh if !established => Some(Event::RouteRefreshMessage),
+            _ => None,
+        };
+        if let Some(event) = refused {
+            return self.handle(side, event, cx);
+        }
+        match Message::decode(frame, negotiated) {
+            Ok(message) => self.handle_message(side, message, cx),
+            Err(error) => {
+                debug!(parent: &self.span, %error, "malformed message");
+                self.handle(side, Event::MessageError(error.notification()), cx);
+            }
+        }
+    }
+
+    fn handle_message(&mut self, side: Side, message: Message, cx: &mut Context<'_>) {
+        match message {
+            Message::Open(open) => self.handle_open(side, open, cx),
+            Message::Keepalive => {
+                let established = self.machine(side).state() == SessionState::Established;
+                self.handle(side, Event::KeepaliveMessage, cx);
+                if established {
+                    self.note_keepalive(cx);
+                }
+            }
+            Message::Update(update) => {
+                self.counters.updates_in += 1;
+                self.handle(side, Event::UpdateMessage, cx);
+                cx.events.push(PeerEvent::Update(Box::new(update)));
+            }
+            Message::Notification(notification) => {
+                self.handle(side, Event::NotificationMessage(notification), cx);
+            }
+            Message::RouteRefresh(refresh) => {
+                self.handle(side, Event::RouteRefreshMessage, cx);
+                if refresh.subtype == RefreshSubtype::Request {
+                    cx.events.push(PeerEvent::RouteRefresh(refresh.family));
+                }
+            }
+        }
+    }
+
+    /// A peer that does not send End-of-RIB has sent everything when it has nothing but a KEEPALIVE to send.
+    fn note_keepalive(&mut self, cx: &mut Context<'_>) {
+        let Some(session) = self
+            .session
+            .as_mut()
+            .filter(|session| !session.agreed.sends_end_of_rib())
+        else {
+            return;
+        };
+        let missing = session
+            .agreed
+            .negotiated
+            .families
+            .difference(&session.end_of_rib_received);
+        cx.events
+            .extend(missing.map(|family| PeerEvent::EndOfRib(*family)));
+    }
+
+    fn handle_open(&mut self, side: Side, open: Open, cx: &mut Context<'_>) {
+        let event = match open::check(&self.config, cx.identity, open) {
+            Ok(agreed) if self.survives_collision(side, &agreed, cx) => Event::BgpOpen(Box::new(agreed)),
+            Ok(_) => Event::OpenCollisionDump,
+            Err(error) => {
+                info!(parent: &self.span, %error, "the peer's OPEN is refused");
+                Event::MessageError(error.notification())
+            }
+        };
+        self.handle(side, event, cx);
+    }
+
+    /// Whether the connection whose OPEN this is stays; if it does, the other one has been seen to.
+    fn survives_collision(&mut self, side: Side, agreed: &Agreed, cx: &mut Context<'_>) -> bool {
+        let other = match side {
+            Side::Main => Side::Inbound,
+            Side::Inbound => Side::Main,
+        };
+        match self.machine(other).state() {
+            SessionState::Idle | SessionState::Active | SessionState::OpenSent => true,
+            SessionState::Connect => {
+                self.handle(other, Event::OpenCollisionDump, cx);
+                true
+            }
+            SessionState::OpenConfirm => {
+                let survives = self.is_preferred(side, &agreed.open, cx.identity);
+                if survives {
+                    self.handle(other, Event::OpenCollisionDump, cx);
+                }
+                survives
+            }
+            SessionState::Established => self.supersedes_session(agreed, cx),
+        }
+    }
+
+    /// Section 6.8: the connection that the side with the higher identifier made (or, RFC 6286, the higher AS).
+    fn is_preferred(&self, side: Side, open: &Open, identity: &Identity) -> bool {
+        let ours = (identity.router_id.to_u32(), self.local_as(identity));
+        let theirs = (open.router_id.to_u32(), open.asn);
+        match side {
+            Side::Main => ours > theirs,
+            Side::Inbound => theirs > ours,
+        }
+    }
+
+    /// The peer has an established session and opens another: it restarted, or this is a late collision.
+    fn supersedes_session(&mut self, agreed: &Agreed, cx: &mut Context<'_>) -> bool {
+        let Some(session) = &self.session else { return true };
+        let late = cx.now.duration_since(session.since) < COLLISION_WINDOW;
+        let graceful = self.config.graceful_restart && session.agreed.sends_end_of_rib();
+        if graceful && (agreed.peer_is_restarting() || !late) {
+            self.handle(Side::Main, Event::Superseded, cx);
+            return true;
+        }
+        // If the old connection is dead, its end will say so at the first byte.
+        if let Some(connection) = &mut self.main.connection {
+            connection.queue(Message::Keepalive);
+        }
+        false
+    }
+
+    // ---- the machines
+
+    fn handle(&mut self, side: Side, event: Event, cx: &mut Context<'_>) {
+        let before = self.state();
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| cx.now.duration_since(session.since) >= STABLE)
+        {
+            self.backoff.reset();
+        }
+        let mut pace = Pace {
+            now: cx.now,
+            backoff: &mut self.backoff,
+            jitter: cx.jitter,
+        };
+        let machine = match side {
+            Side::Main => &mut self.main,
+            Side::Inbound => &mut self.inbound,
+        };
+        let was_established = machine.state() == SessionState::Established;
+        for action in machine.fsm.handle(event, &mut pace) {
+            self.perform(side, action, was_established, cx);
+        }
+        self.drop_dead_connections(cx);
+        self.keep_going(cx);
+        let after = self.state();
+        if before != after {
+            self.state_since = cx.now;
+            debug!(parent: &self.span, from = %before, to = %after, "session state");
+        }
+    }
+
+    fn perform(&mut self, side: Side, action: Action, was_established: bool, cx: &mut Context<'_>) {
+        match action {
+            Action::Connect(conn) => {
+                self.machine_mut(side).connection = Some(Connection::new(conn, None));
+                cx.outputs.push_back(Output::Connect {
+                    conn,
+                    request: self.connect_request(cx.identity),
+                });
+            }
+            Action::Close(conn) => cx.outputs.push_back(Output::Close {
+                conn,
+                last: Default::default(),
+            }),
+            Action::NotifyAndClose(conn, notification) => {
+                self.counters.messages_out += 1;
+                let connection = self.machine_mut(side).connection.as_mut();
+                let last = connection
+                    .map(|connection| connection.finish(notification))
+                    .unwrap_or_default();
+                cx.outputs.push_back(Output::Close { conn, last });
+            }
+            Action::SendOpen(_) => {
+                let open = open::local_open(&self.config, cx.identity);
+                self.queue(side, Message::Open(open));
+            }
+            Action::SendKeepalive(_) => self.queue(side, Message::Keepalive),
+            Action::Up(_, agreed) => self.established(side, agreed, cx),
+            Action::End(end) => self.ended(end, was_established, cx),
+            Action::Timer(_) => {}
+        }
+    }
+
+    fn queue(&mut self, side: Side, message: Message) {
+        if let Some(connection) = &mut self.machine_mut(side).connection {
+            connection.queue(message);
+        }
+    }
+
+    fn connect_request(&self, identity: &Identity) -> ConnectRequest {
+        let external = self.config.remote_as != self.local_as(identity);
+        ConnectRequest {
+            remote: SocketAddr::new(self.address, self.config.port),
+            source: self.config.source,
+            ttl: (external && !self.config.multihop).then_some(1),
+        }
+    }
+
+    fn established(&mut self, side: Side, agreed: Box<Agreed>, cx: &mut Context<'_>) {
+        let other = if side == Side::Main {
+            Side::Inbound
+        } else {
+            Side::Main
+        };
+        self.handle(other, Event::OpenCollisionDump, cx);
+        if side == Side::Inbound {
+            std::mem::swap(&mut self.main, &mut self.inbound);
+        }
+        let local = self.main.connection.as_ref().and_then(Connection::local_address);
+        let families = agreed.negotiated.families.clone();
+        self.router_id = agreed.open.router_id;
+        self.malformed_logged = false;
+        info!(parent: &self.span, router_id = %agreed.open.router_id, hold_time = %agreed.negotiated.hold_time,
+            "session established");
+        self.session = Some(Session {
+            agreed,
+            local_address: local.unwrap_or(self.address),
+            since: cx.now,
+            adj_rib_out: AdjRibOut::default(),
+            end_of_rib_received: BTreeSet::new(),
+            end_of_rib_due: families,
+        });
+        cx.events.push(PeerEvent::Up);
+    }
+
+    fn ended(&mut self, end: SessionEnd, was_established: bool, cx: &mut Context<'_>) {
+        if !is_collision(&end) {
+            let reason = end.to_string();
+            if self.last_error.as_ref() == Some(&reason) && !was_established {
+                debug!(parent: &self.span, %reason, "connection ended");
+            } else {
+                info!(parent: &self.span, %reason, "connection ended");
+            }
+            self.last_error = Some(reason);
+        }
+        if end.is_oscillation() {
+            let idle_until = self.main.fsm.idle_until();
+            self.damped_until = Some(idle_until.unwrap_or_else(|| cx.now + self.backoff.next(cx.jitter)));
+        }
+        if was_established && let Some(session) = self.session.take() {
+            self.counters.flaps += 1;
+            cx.events.push(PeerEvent::Down {
+                agreed: session.agreed,
+                graceful: end.is_graceful(),
+            });
+        }
+    }
+
+    fn drop_dead_connections(&mut self, cx: &mut Context<'_>) {
+        for machine in [&mut self.main, &mut self.inbound] {
+            let alive = machine.fsm.state().conn();
+            if let Some(dead) = machine
+                .connection
+                .take_if(|connection| Some(connection.id) != alive)
+            {
+                cx.conn_ids.release(dead.id);
+            }
+        }
+    }
+
+    /// A machine that stopped for good although the peer is wanted is started again.
+    fn keep_going(&mut self, cx: &mut Context<'_>) {
+        if !self.enabled {
+            return;
+        }
+        if self.inbound.state() == SessionState::Idle {
+            let mut pace = Pace {
+                now: cx.now,
+                backoff: &mut self.backoff,
+                jitter: cx.jitter,
+            };
+            // Waiting to be connected takes no action.
+            self.inbound.fsm.handle(Event::StartPassive, &mut pace);
+        }
+        let parked = self.main.state() == SessionState::Idle && self.main.fsm.idle_until().is_none();
+        if parked && !self.config.passive && self.inbound.state() < SessionState::OpenSent {
+            let at = cx.now + self.backoff.next(cx.jitter);
+            self.main.fsm.hold_idle_until(at);
+        }
+    }
+}
+
+fn is_collision(end: &SessionEnd) -> bool {
+    let (SessionEnd::Sent(notification) | SessionEnd::Received(notification)) = end else {
+        return false;
+    };
+    notification.error == ErrorCode::Cease(CeaseSubcode::ConnectionCollisionResolution)
+}
+
+fn span(name: &str, address: IpAddr) -> tracing::Span {
+    tracing::info_span!("peer", name = %name, %address)
+}
