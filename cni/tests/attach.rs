@@ -2,8 +2,14 @@
 
 mod lab;
 
+use std::{
+    sync::atomic::{AtomicU8, Ordering},
+    thread,
+    time::Duration,
+};
+
 use cni::protocol::{Families, Verb};
-use lab::{Call, HOST_V4, HOST_V6, Host, PROTOCOL, Pod};
+use lab::{Call, HOST_V4, HOST_V6, Host, PROTOCOL, Pod, add_reply};
 use serde_json::json;
 
 #[test]
@@ -274,4 +280,49 @@ fn container_without_a_pod_is_attached_too() {
     assert_eq!(request.pod, None);
     assert_eq!(host.devices(), [request.host_device]);
     pod.namespace.ping(HOST_V4);
+}
+
+/// Wherever a call is killed, the next one puts things right.
+#[test]
+fn killed_add_is_mended_by_the_next() {
+    let (host, pod) = (Host::new(), Pod::new("nginx", "c1"));
+    let _agent = host.agent(&["10.65.0.7", "fd65::7"]);
+    let call = Call::new("ADD", &host, &pod);
+    for step in 0..40 {
+        call.killed_after(Duration::from_micros(200 * step));
+        let result = call.result();
+        assert_eq!(host.devices(), [pod.device()]);
+        assert_eq!(host.namespace.routes(), ["10.65.0.7", "fd65::7"]);
+        assert_eq!(call.result(), result);
+        host.namespace.ip(&format!("link del {}", pod.device()));
+    }
+}
+
+#[test]
+fn many_pods_at_once() {
+    let host = Host::new();
+    let next = AtomicU8::new(1);
+    let _agent = host.agent_that(move |request| match request.verb {
+        Verb::Add(_) => {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            Some(add_reply(&[
+                &format!("10.65.0.{number}"),
+                &format!("fd65::{number}"),
+            ]))
+        }
+        _ => None,
+    });
+    let pods: Vec<Pod> = (0..24)
+        .map(|number| Pod::new(&format!("web-{number}"), &format!("c{number}")))
+        .collect();
+    thread::scope(|scope| {
+        for pod in &pods {
+            scope.spawn(|| Call::new("ADD", &host, pod).result());
+        }
+    });
+    assert_eq!(host.devices().len(), pods.len());
+    for pod in &pods {
+        pod.namespace.ping(HOST_V4);
+        pod.namespace.ping(HOST_V6);
+    }
 }

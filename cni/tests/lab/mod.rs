@@ -11,7 +11,7 @@ use std::{
     net::IpAddr,
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -383,6 +383,26 @@ impl Call {
 
     /// Runs with that text on standard input.
     pub(crate) fn run_with(&self, input: &str) -> Outcome {
+        let mut child = self.spawn(input);
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        Outcome {
+            status: child.wait().unwrap(),
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Kills the call when it has run that long.
+    pub(crate) fn killed_after(&self, delay: Duration) {
+        let mut child = self.spawn(&self.configuration.to_string());
+        std::thread::sleep(delay);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn spawn(&self, input: &str) -> Child {
         let binary = env!("CARGO_BIN_EXE_routelet-cni");
         let mut command = match &self.namespace {
             Some(namespace) => {
@@ -402,14 +422,7 @@ impl Call {
         let mut child = command.spawn().unwrap();
         // A plugin that fails for its environment does not read on.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        Outcome {
-            status: child.wait().unwrap(),
-            stdout,
-            stderr,
-        }
+        child
     }
 
     /// Must succeed with a result.
