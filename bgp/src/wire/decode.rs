@@ -2,6 +2,8 @@
 //!
 //! The judgements are the table in [`super::disposition`]; this file finds what is to be judged.
 
+use std::net::Ipv4Addr;
+
 use bytes::Bytes;
 
 use super::as_path::AsPath;
@@ -65,11 +67,12 @@ struct Raw<'a> {
 /// What has been gathered from an attribute list.
 struct Decoder<'a> {
     negotiated: &'a Negotiated,
-    seen: [bool; 256],
+    /// How often each type code occurred, up to twice.
+    seen: [u8; 256],
     /// How many attributes there were.
     count: usize,
     attributes: Attributes,
-    next_hop: Option<std::net::Ipv4Addr>,
+    next_hop: Option<Ipv4Addr>,
     mp_reach: Option<MpReach>,
     mp_unreach: Option<Unreach>,
     as4_path: Option<AsPath>,
@@ -81,7 +84,7 @@ impl<'a> Decoder<'a> {
     fn new(negotiated: &'a Negotiated) -> Self {
         Self {
             negotiated,
-            seen: [false; 256],
+            seen: [0; 256],
             count: 0,
             attributes: Attributes::default(),
             next_hop: None,
@@ -134,12 +137,16 @@ impl<'a> Decoder<'a> {
     }
 
     fn has_seen(&self, code: AttributeCode) -> bool {
-        self.seen.get(usize::from(code.0)).copied().unwrap_or(false)
+        self.times_seen(code) > 0
+    }
+
+    fn times_seen(&self, code: AttributeCode) -> u8 {
+        self.seen.get(usize::from(code.0)).copied().unwrap_or(0)
     }
 
     fn mark_seen(&mut self, code: AttributeCode) {
         if let Some(seen) = self.seen.get_mut(usize::from(code.0)) {
-            *seen = true;
+            *seen = seen.saturating_add(1).min(2);
         }
     }
 
@@ -153,12 +160,16 @@ impl<'a> Decoder<'a> {
             if is_multiprotocol {
                 return Err(UpdateError::DuplicateMultiprotocol(code));
             }
-            self.error(
-                code,
-                AttributeErrorKind::Duplicate,
-                disposition::DUPLICATE,
-                raw.octets,
-            );
+            // Said once, however often it occurs.
+            if self.times_seen(code) == 1 {
+                self.error(
+                    code,
+                    AttributeErrorKind::Duplicate,
+                    disposition::DUPLICATE,
+                    raw.octets,
+                );
+            }
+            self.mark_seen(code);
             return Ok(());
         }
         self.mark_seen(code);
@@ -364,12 +375,12 @@ impl<'a> Decoder<'a> {
     /// RFC 6793 section 4.2.3.
     fn merge_as4(&mut self) {
         let attributes = &mut self.attributes;
-        if let Some(aggregator) = attributes.aggregator {
+        if let (Some(aggregator), Some(as4_aggregator)) = (attributes.aggregator, self.as4_aggregator) {
             if aggregator.asn != Asn::AS_TRANS {
-                // Somebody aggregated without knowing of the long ones: they are out of date.
+                // Somebody who knows only two octets has aggregated since: the long ones are out of date.
                 return;
             }
-            attributes.aggregator = self.as4_aggregator.or(Some(aggregator));
+            attributes.aggregator = Some(as4_aggregator);
         }
         if let Some(as4_path) = &self.as4_path {
             attributes.as_path = attributes.as_path.reconstruct(as4_path);

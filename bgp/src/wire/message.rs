@@ -123,6 +123,8 @@ impl Frame {
 }
 
 /// A BGP message.
+// One is alive at a time, and most are UPDATEs: a box around the largest would only add an allocation.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Who I am.
