@@ -27,11 +27,7 @@ pub(super) enum Reason {
     /// A foreign route has its key.
     Conflict(String),
     /// The kernel refused it, or somebody keeps undoing it.
-    Failed {
-        why: String,
-        attempt: u32,
-        due: Instant,
-    },
+    Failed { why: String, attempt: u32, due: Instant },
 }
 
 /// The routes that wait.
@@ -110,22 +106,32 @@ impl Blocked {
     /// The routes that wait for the device `name`.
     pub(super) fn waiting_for(&self, name: &str) -> Vec<RouteKey> {
         let waits = |reason: &Reason| matches!(reason, Reason::Device(device) if device == name);
-        self.reasons.iter().filter(|(_, reason)| waits(reason)).map(|(key, _)| *key).collect()
+        self.reasons
+            .iter()
+            .filter(|(_, reason)| waits(reason))
+            .map(|(key, _)| *key)
+            .collect()
     }
 
     /// The routes that wait for a foreign route to go.
     pub(super) fn in_conflict(&self) -> Vec<RouteKey> {
         let conflict = |reason: &Reason| matches!(reason, Reason::Conflict(_));
-        self.reasons.iter().filter(|(_, reason)| conflict(reason)).map(|(key, _)| *key).collect()
+        self.reasons
+            .iter()
+            .filter(|(_, reason)| conflict(reason))
+            .map(|(key, _)| *key)
+            .collect()
     }
 
     /// How many wait for a foreign route to go, and how many failed.
     pub(super) fn counts(&self) -> (usize, usize) {
-        self.reasons.values().fold((0, 0), |(conflicts, failures), reason| match reason {
-            Reason::Device(_) => (conflicts, failures),
-            Reason::Conflict(_) => (conflicts + 1, failures),
-            Reason::Failed { .. } => (conflicts, failures + 1),
-        })
+        self.reasons
+            .values()
+            .fold((0, 0), |(conflicts, failures), reason| match reason {
+                Reason::Device(_) => (conflicts, failures),
+                Reason::Conflict(_) => (conflicts + 1, failures),
+                Reason::Failed { .. } => (conflicts, failures + 1),
+            })
     }
 
     /// The first `limit` routes that wait, and why.

@@ -6,9 +6,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
@@ -63,12 +61,14 @@ pub(super) fn event(message: Message) -> Option<Event> {
             let device = message.header.interface_family == AddressFamily::Unspec;
             device.then_some(Event::LinkGone(message.header.index))
         }
-        RouteNetlinkMessage::NewAddress(message) => {
-            address(&message).map(|net| Event::Address { index: message.header.index, net })
-        }
-        RouteNetlinkMessage::DelAddress(message) => {
-            address(&message).map(|net| Event::AddressGone { index: message.header.index, net })
-        }
+        RouteNetlinkMessage::NewAddress(message) => address(&message).map(|net| Event::Address {
+            index: message.header.index,
+            net,
+        }),
+        RouteNetlinkMessage::DelAddress(message) => address(&message).map(|net| Event::AddressGone {
+            index: message.header.index,
+            net,
+        }),
         RouteNetlinkMessage::NewRoute(message) => {
             route(&message).map(|record| Event::Route { record, replaces })
         }
@@ -127,13 +127,19 @@ pub(super) fn route(message: &RouteMessage) -> Option<RouteRecord> {
     }
     let mut destination = family.unspecified();
     let mut record = RouteRecord {
-        key: RouteKey { prefix: IpNet::new(destination, 0).ok()?, metric: 0 },
+        key: RouteKey {
+            prefix: IpNet::new(destination, 0).ok()?,
+            metric: 0,
+        },
         table: TableId(u32::from(header.table)),
         protocol: header.protocol.into(),
         kind: kind(header.kind),
         hops: Vec::new(),
     };
-    let mut single = Hop { onlink: header.flags.contains(RouteFlags::Onlink), ..Hop::default() };
+    let mut single = Hop {
+        onlink: header.flags.contains(RouteFlags::Onlink),
+        ..Hop::default()
+    };
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = ip(address)?,
@@ -200,7 +206,10 @@ pub(super) fn dump_links() -> Flagged {
 
 /// Asks for all addresses.
 pub(super) fn dump_addresses() -> Flagged {
-    (NLM_F_DUMP, RouteNetlinkMessage::GetAddress(AddressMessage::default()))
+    (
+        NLM_F_DUMP,
+        RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+    )
 }
 
 /// Asks for all routes of a table, ours and others'.
@@ -219,7 +228,9 @@ pub(super) fn lookup(address: IpAddr, entry: bool) -> Flagged {
     if entry {
         message.header.flags = RouteFlags::FibMatch;
     }
-    message.attributes.push(RouteAttribute::Destination(address.into()));
+    message
+        .attributes
+        .push(RouteAttribute::Destination(address.into()));
     (0, RouteNetlinkMessage::GetRoute(message))
 }
 
@@ -260,13 +271,17 @@ pub(super) fn change(op: &Op, table: TableId, protocol: u8, links: &Links) -> Op
         RouteTarget::Blackhole => message.header.kind = RouteType::BlackHole,
         RouteTarget::Device { name } => {
             message.header.scope = RouteScope::Link;
-            message.attributes.push(RouteAttribute::Oif(links.name(name)?.index));
+            message
+                .attributes
+                .push(RouteAttribute::Oif(links.name(name)?.index));
         }
         RouteTarget::Gateways(gateways) => match gateways.as_slice() {
             [gateway] => set_gateway(&mut message, gateway, links)?,
             _ => {
-                let hops: Option<Vec<_>> =
-                    gateways.iter().map(|gateway| next_hop(gateway, key, links)).collect();
+                let hops: Option<Vec<_>> = gateways
+                    .iter()
+                    .map(|gateway| next_hop(gateway, key, links))
+                    .collect();
                 message.attributes.push(RouteAttribute::MultiPath(hops?));
             }
         },
@@ -286,7 +301,9 @@ fn keyed(key: &RouteKey, table: TableId, protocol: u8) -> RouteMessage {
     message.header.address_family = address_family(Family::of(key.prefix.addr()));
     message.header.destination_prefix_length = key.prefix.prefix_len();
     message.header.protocol = RouteProtocol::from(protocol);
-    message.attributes.push(RouteAttribute::Destination(key.prefix.network().into()));
+    message
+        .attributes
+        .push(RouteAttribute::Destination(key.prefix.network().into()));
     if key.metric != 0 {
         message.attributes.push(RouteAttribute::Priority(key.metric));
     }
@@ -299,9 +316,13 @@ fn set_gateway(message: &mut RouteMessage, gateway: &Gateway, links: &Links) -> 
         message.header.flags |= RouteFlags::Onlink;
     }
     if let Some(device) = &gateway.device {
-        message.attributes.push(RouteAttribute::Oif(links.name(device)?.index));
+        message
+            .attributes
+            .push(RouteAttribute::Oif(links.name(device)?.index));
     }
-    message.attributes.push(gateway_attribute(gateway.address, message.header.address_family));
+    message
+        .attributes
+        .push(gateway_attribute(gateway.address, message.header.address_family));
     Some(())
 }
 

@@ -78,7 +78,8 @@ impl Dump {
     pub(super) fn handle_end(&mut self, outcome: Result<(), Refusal>) -> Result<Next, Refusal> {
         if let Err(refusal) = outcome {
             let absent = [Errno::ENOENT, Errno::EOPNOTSUPP, Errno::EAFNOSUPPORT];
-            let nothing = matches!(self.stage, Stage::Routes(_)) && absent.iter().any(|errno| refusal.is(*errno));
+            let nothing =
+                matches!(self.stage, Stage::Routes(_)) && absent.iter().any(|errno| refusal.is(*errno));
             if !nothing {
                 return Err(refusal);
             }

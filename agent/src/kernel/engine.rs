@@ -115,7 +115,13 @@ impl Engine {
             links: Links::default(),
             links_changed: false,
             next_hops: NextHops::default(),
-            resync: Resync { wanted: Some(now), periodic: now, dump: None, awaited: false, done: 0 },
+            resync: Resync {
+                wanted: Some(now),
+                periodic: now,
+                dump: None,
+                awaited: false,
+                done: 0,
+            },
             outbox: VecDeque::new(),
             in_flight: HashMap::new(),
             sequence: 0,
@@ -179,10 +185,23 @@ impl Engine {
     fn deadline(&self) -> Option<Instant> {
         let resync = match self.resync.dump {
             Some(_) => None,
-            None => Some(self.resync.wanted.map_or(self.resync.periodic, |at| at.min(self.resync.periodic))),
+            None => Some(
+                self.resync
+                    .wanted
+                    .map_or(self.resync.periodic, |at| at.min(self.resync.periodic)),
+            ),
         };
         let publish = (!self.is_settled()).then(|| self.published + PUBLISH_PAUSE);
-        [resync, publish, self.plan.next_due(), self.next_hops.next_due(), self.hurry].into_iter().flatten().min()
+        [
+            resync,
+            publish,
+            self.plan.next_due(),
+            self.next_hops.next_due(),
+            self.hurry,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     async fn turn(&mut self) -> Result<(), Error> {
@@ -250,7 +269,9 @@ impl Engine {
 
     /// True where routes are left alone because the kernel is being read, or is to be as soon as they are done.
     fn is_resync_near(&self, now: Instant) -> bool {
-        self.resync.dump.is_some() || self.resync.wanted.is_some_and(|at| at <= now) || self.resync.periodic <= now
+        self.resync.dump.is_some()
+            || self.resync.wanted.is_some_and(|at| at <= now)
+            || self.resync.periodic <= now
     }
 
     fn is_settled(&self) -> bool {
@@ -279,21 +300,35 @@ impl Engine {
     }
 
     fn publish_status(&mut self, settled: bool) {
-        let status = KernelStatus { resyncs: self.resync.done, overruns: self.overruns, ..self.plan.status() };
+        let status = KernelStatus {
+            resyncs: self.resync.done,
+            overruns: self.overruns,
+            ..self.plan.status()
+        };
         if settled && status.repairs > self.repairs_told {
             let repaired = status.repairs - self.repairs_told;
             self.repairs_told = status.repairs;
-            tracing::warn!(repaired, total = status.repairs, "put back routes that somebody else had changed");
+            tracing::warn!(
+                repaired,
+                total = status.repairs,
+                "put back routes that somebody else had changed"
+            );
         }
         let generation = self.generation;
-        self.channels.status.send_if_modified(|(published_generation, published)| {
-            let reached = if settled { generation } else { *published_generation };
-            let changed = *published_generation != reached || **published != status;
-            *published_generation = reached;
-            if changed {
-                *published = Arc::new(status);
-            }
-            changed
-        });
+        self.channels
+            .status
+            .send_if_modified(|(published_generation, published)| {
+                let reached = if settled {
+                    generation
+                } else {
+                    *published_generation
+                };
+                let changed = *published_generation != reached || **published != status;
+                *published_generation = reached;
+                if changed {
+                    *published = Arc::new(status);
+                }
+                changed
+            });
     }
 }

@@ -34,13 +34,13 @@ use std::{
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::{
-    engine::{Channels, Engine},
-    reaper::Reaper,
-};
 pub use self::types::{
     Error, Family, Gateway, InstalledRoute, KernelStatus, Link, Links, NextHop, Refusal, Removal,
     RouteProblem, RouteTarget, Routes, Settings, TableId,
+};
+use self::{
+    engine::{Channels, Engine},
+    reaper::Reaper,
 };
 
 /// Requests that may wait for the task at once; a caller beyond that waits.
@@ -114,8 +114,20 @@ impl Kernel {
         let (started, outcome) = oneshot::channel();
         tokio::spawn(Engine::new(settings, channels, started)?.run());
         outcome.await.map_err(|_| Error::Stopped)??;
-        let published = Published { status: status_out, links: links_out, next_hops: next_hops_out };
-        Ok(Kernel { shared: Arc::new(Shared { desired, tracked, commands, published, reaper }) })
+        let published = Published {
+            status: status_out,
+            links: links_out,
+            next_hops: next_hops_out,
+        };
+        Ok(Kernel {
+            shared: Arc::new(Shared {
+                desired,
+                tracked,
+                commands,
+                published,
+                reaper,
+            }),
+        })
     }
 
     /// Sets the routes there should be. The newest call wins; it never blocks.
@@ -212,7 +224,9 @@ impl Kernel {
             return Ok(());
         }
         let (reaper, names) = (self.shared.reaper.clone(), names.to_vec());
-        tokio::task::spawn_blocking(move || reaper.delete(&names)).await.map_err(|_| Error::Stopped)?
+        tokio::task::spawn_blocking(move || reaper.delete(&names))
+            .await
+            .map_err(|_| Error::Stopped)?
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {

@@ -48,7 +48,10 @@ pub(super) fn open_blocking() -> Result<netlink_sys::Socket, Error> {
         socket.set_cap_ack(true)?;
         Ok(socket)
     };
-    open().map_err(|source| Error::Socket { action: "open a socket to", source })
+    open().map_err(|source| Error::Socket {
+        action: "open a socket to",
+        source,
+    })
 }
 
 /// What one read gave.
@@ -84,7 +87,10 @@ impl Socket {
         groups
             .iter()
             .try_for_each(|group| socket.add_membership(*group))
-            .map_err(|source| Error::Socket { action: "hear events from", source })?;
+            .map_err(|source| Error::Socket {
+                action: "hear events from",
+                source,
+            })?;
         Self::new(socket, buffer)
     }
 
@@ -96,21 +102,31 @@ impl Socket {
         let inner = socket
             .set_non_blocking(true)
             .and_then(|()| register(socket))
-            .map_err(|source| Error::Socket { action: "open a socket to", source })?;
-        Ok(Socket { inner, buffer: vec![0; DATAGRAM] })
+            .map_err(|source| Error::Socket {
+                action: "open a socket to",
+                source,
+            })?;
+        Ok(Socket {
+            inner,
+            buffer: vec![0; DATAGRAM],
+        })
     }
 
     /// Waits until there is something to read.
     pub(super) async fn readable(&self) -> Result<(), Error> {
         let ready = self.inner.readable().await;
-        ready.map(drop).map_err(|source| Error::Socket { action: "hear", source })
+        ready.map(drop).map_err(|source| Error::Socket {
+            action: "hear",
+            source,
+        })
     }
 
     /// Reads one datagram, without waiting.
     pub(super) fn receive(&mut self) -> Result<Received, Error> {
         let Socket { inner, buffer } = self;
-        let read = inner
-            .try_io(Interest::READABLE, |socket| socket.recv(&mut buffer.as_mut_slice(), libc::MSG_TRUNC));
+        let read = inner.try_io(Interest::READABLE, |socket| {
+            socket.recv(&mut buffer.as_mut_slice(), libc::MSG_TRUNC)
+        });
         match read {
             Ok(length) => Ok(match buffer.get(..length) {
                 Some(datagram) => Received::Messages(split(datagram)),
@@ -119,14 +135,23 @@ impl Socket {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Received::Messages(Vec::new())),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Received::Overrun),
-            Err(source) => Err(Error::Socket { action: "hear", source }),
+            Err(source) => Err(Error::Socket {
+                action: "hear",
+                source,
+            }),
         }
     }
 
     /// Sends a datagram; the kernel has carried its requests out when this returns.
     pub(super) async fn send(&self, datagram: &[u8]) -> Result<(), Error> {
-        let sent = self.inner.async_io(Interest::WRITABLE, |socket| socket.send(datagram, 0)).await;
-        sent.map(drop).map_err(|source| Error::Socket { action: "ask", source })
+        let sent = self
+            .inner
+            .async_io(Interest::WRITABLE, |socket| socket.send(datagram, 0))
+            .await;
+        sent.map(drop).map_err(|source| Error::Socket {
+            action: "ask",
+            source,
+        })
     }
 }
 
@@ -160,7 +185,10 @@ fn align(length: usize) -> usize {
 pub(super) fn split(datagram: &[u8]) -> Vec<Message> {
     let mut messages = Vec::new();
     let mut rest = datagram;
-    while let Some(length) = rest.first_chunk::<4>().map(|octets| u32::from_ne_bytes(*octets) as usize) {
+    while let Some(length) = rest
+        .first_chunk::<4>()
+        .map(|octets| u32::from_ne_bytes(*octets) as usize)
+    {
         let Some(message) = rest.get(..length).filter(|_| length >= HEADER) else {
             break;
         };
@@ -180,13 +208,20 @@ pub(super) fn verdict(message: &Message) -> Option<Result<(), Refusal>> {
             None => Ok(()),
             Some(code) => {
                 let tlvs = message.header.flags & NLM_F_ACK_TLVS != 0;
-                let explanation = tlvs.then(|| error.header.get(HEADER..)).flatten().unwrap_or_default();
-                Err(Refusal { errno: code.get().abs(), message: explain(explanation) })
+                let explanation = tlvs
+                    .then(|| error.header.get(HEADER..))
+                    .flatten()
+                    .unwrap_or_default();
+                Err(Refusal {
+                    errno: code.get().abs(),
+                    message: explain(explanation),
+                })
             }
         }),
-        NetlinkPayload::Done(done) if done.code < 0 => {
-            Some(Err(Refusal { errno: -done.code, message: explain(&done.extended_ack) }))
-        }
+        NetlinkPayload::Done(done) if done.code < 0 => Some(Err(Refusal {
+            errno: -done.code,
+            message: explain(&done.extended_ack),
+        })),
         NetlinkPayload::Done(_) => Some(Ok(())),
         _ => None,
     }
@@ -196,14 +231,19 @@ fn explain(attributes: &[u8]) -> String {
     let explanation = NlasIterator::new(attributes)
         .filter_map(Result::ok)
         .find(|attribute: &NlaBuffer<&[u8]>| attribute.kind() == EXPLANATION);
-    let text = explanation.map(|attribute| attribute.value().to_vec()).unwrap_or_default();
+    let text = explanation
+        .map(|attribute| attribute.value().to_vec())
+        .unwrap_or_default();
     String::from_utf8_lossy(&text).trim_end_matches('\0').to_owned()
 }
 
 impl Refusal {
     /// A refusal without an explanation.
     pub(super) fn of(errno: Errno) -> Self {
-        Refusal { errno: errno as i32, message: String::new() }
+        Refusal {
+            errno: errno as i32,
+            message: String::new(),
+        }
     }
 
     pub(super) fn is(&self, errno: Errno) -> bool {
@@ -221,15 +261,27 @@ mod tests {
     fn what_is_appended_is_split_again_and_a_damaged_tail_does_no_harm() {
         let mut datagram = Vec::new();
         for sequence in 1..=3 {
-            append(&mut datagram, sequence, 0, RouteNetlinkMessage::GetLink(LinkMessage::default()));
+            append(
+                &mut datagram,
+                sequence,
+                0,
+                RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            );
         }
         let sequences = |datagram: &[u8]| -> Vec<u32> {
-            split(datagram).iter().map(|message| message.header.sequence_number).collect()
+            split(datagram)
+                .iter()
+                .map(|message| message.header.sequence_number)
+                .collect()
         };
         assert_eq!(sequences(&datagram), [1, 2, 3]);
         assert_eq!(sequences(&datagram[..datagram.len() - 1]), [1, 2]);
         datagram.extend([3, 0, 0, 0, 9, 9]);
-        assert_eq!(sequences(&datagram), [1, 2, 3], "a length below the header's ends the datagram");
+        assert_eq!(
+            sequences(&datagram),
+            [1, 2, 3],
+            "a length below the header's ends the datagram"
+        );
     }
 
     #[test]

@@ -87,7 +87,9 @@ mod tests {
     }
 
     fn connected(device: &str) -> NextHop {
-        NextHop::Connected { device: device.into() }
+        NextHop::Connected {
+            device: device.into(),
+        }
     }
 
     #[test]

@@ -174,6 +174,10 @@ impl Plan {
             return None;
         }
         let target = self.delta.desired().get(&key)?.target().clone();
+        if target == RouteTarget::Gateways(Vec::new()) {
+            self.blocked.fail(key, "no gateway is given".to_owned(), now);
+            return None;
+        }
         let ready = |device: &str| links.name(device).is_some_and(|link| link.up);
         if let Some(device) = target.devices().find(|device| !ready(device)) {
             self.broken.remove(&key);
@@ -200,26 +204,46 @@ impl Plan {
     }
 
     fn may_delete(&self, key: &RouteKey) -> bool {
-        let Some(installed) = self.delta.actual().get(key).filter(|_| self.delta.deletions().contains(key)) else {
+        let Some(installed) = self
+            .delta
+            .actual()
+            .get(key)
+            .filter(|_| self.delta.deletions().contains(key))
+        else {
             return false;
         };
         match self.removal {
             Removal::Hold => false,
             Removal::HoldGateways => {
-                matches!(installed.target, Some(RouteTarget::Blackhole | RouteTarget::Device { .. }))
+                matches!(
+                    installed.target,
+                    Some(RouteTarget::Blackhole | RouteTarget::Device { .. })
+                )
             }
             Removal::Allow => true,
         }
     }
 
     /// The kernel answered a change, and every event up to then has been handled.
-    pub(super) fn handle_outcome(&mut self, key: RouteKey, outcome: Result<(), Refusal>, now: Instant) -> Trust {
+    pub(super) fn handle_outcome(
+        &mut self,
+        key: RouteKey,
+        outcome: Result<(), Refusal>,
+        now: Instant,
+    ) -> Trust {
         let Some(sent) = self.busy.remove(&key) else {
             return Trust::Kept;
         };
         let pending = self.delta.updates().contains(&key);
         let undone = match &sent {
-            Some(target) => pending && self.delta.desired().get(&key).is_some_and(|wanted| wanted.target() == target),
+            Some(target) => {
+                pending
+                    && self
+                        .delta
+                        .desired()
+                        .get(&key)
+                        .is_some_and(|wanted| wanted.target() == target)
+            }
             None => self.delta.deletions().contains(&key),
         };
         if !undone {
@@ -254,24 +278,35 @@ impl Plan {
     }
 
     /// There is a route, in the place of another with the same key where `replaces`.
-    pub(super) fn handle_route(&mut self, record: RouteRecord, replaces: bool, links: &Links, now: Instant) -> Trust {
+    pub(super) fn handle_route(
+        &mut self,
+        record: RouteRecord,
+        replaces: bool,
+        links: &Links,
+        now: Instant,
+    ) -> Trust {
         let key = record.key;
         self.dirty.insert(key);
         let ours = record.protocol == self.protocol;
         let mut trust = Trust::Kept;
-        let (own, foreign) = (self.delta.actual().get(&key), self.foreign.conflict(&key).is_some());
+        let (own, foreign) = (
+            self.delta.actual().get(&key),
+            self.foreign.conflict(&key).is_some(),
+        );
         // Which one of several was replaced, and which one of several of ours is in force, is not said.
-        if (replaces && foreign && own.is_some()) || (!replaces && ours && own.is_some_and(|own| own.record != record)) {
+        if (replaces && foreign && own.is_some())
+            || (!replaces && ours && own.is_some_and(|own| own.record != record))
+        {
             trust = Trust::Lost;
         }
         if replaces && !ours && own.is_some() && !foreign {
-            self.observe(key, None, now);
+            self.observe(key, None, links, now);
         }
         if replaces && self.foreign.remove_key(&key) > 1 {
             trust = Trust::Lost;
         }
         if ours {
-            self.observe(key, Some(Installed::new(record, links)), now);
+            self.observe(key, Some(Installed::new(record, links)), links, now);
         } else {
             self.foreign.insert(record);
         }
@@ -279,7 +314,7 @@ impl Plan {
     }
 
     /// There is a route no more.
-    pub(super) fn handle_route_gone(&mut self, record: &RouteRecord, now: Instant) -> Trust {
+    pub(super) fn handle_route_gone(&mut self, record: &RouteRecord, links: &Links, now: Instant) -> Trust {
         self.dirty.insert(record.key);
         if record.protocol != self.protocol {
             self.foreign.remove(record);
@@ -289,7 +324,7 @@ impl Plan {
             // One next hop of several, or a route that had the same key.
             Some(installed) if installed.record != *record => Trust::Lost,
             Some(_) => {
-                self.observe(record.key, None, now);
+                self.observe(record.key, None, links, now);
                 Trust::Kept
             }
             None => Trust::Kept,
@@ -302,7 +337,8 @@ impl Plan {
         for record in records {
             if record.protocol == self.protocol {
                 // Of several with one key the first is in force.
-                own.entry(record.key).or_insert_with(|| Installed::new(record, links));
+                own.entry(record.key)
+                    .or_insert_with(|| Installed::new(record, links));
             } else {
                 foreign.insert(record);
             }
@@ -312,12 +348,12 @@ impl Plan {
         let known: Vec<RouteKey> = self.delta.actual().keys().copied().collect();
         for key in known.into_iter().filter(|key| !own.contains_key(key)) {
             self.dirty.insert(key);
-            self.observe(key, None, now);
+            self.observe(key, None, links, now);
         }
         for (key, installed) in own {
             if self.delta.actual().get(&key) != Some(&installed) {
                 self.dirty.insert(key);
-                self.observe(key, Some(installed), now);
+                self.observe(key, Some(installed), links, now);
             }
         }
         self.mended.retain(|_, (last, _)| *last + QUARREL > now);
@@ -343,7 +379,7 @@ impl Plan {
             self.dirty.insert(key);
         }
         self.dirty.extend(self.foreign.retain(|record| !dies(record)));
-        // IPv6 did say so, before the device's own event: that was nobody's mischief.
+        // IPv6 does say so, before or after the device's own event: that is nobody's mischief.
         self.broken.retain(|_, devices| !devices.contains(&index));
         trust
     }
@@ -358,7 +394,11 @@ impl Plan {
         let uses = |record: &RouteRecord| {
             record.key.prefix.addr().is_ipv4() && record.hops.iter().any(|hop| hop.index == index)
         };
-        self.delta.actual().values().any(|installed| uses(&installed.record)) || self.foreign.iter().any(uses)
+        self.delta
+            .actual()
+            .values()
+            .any(|installed| uses(&installed.record))
+            || self.foreign.iter().any(uses)
     }
 
     /// The surroundings changed: what the kernel refused may work now.
@@ -372,7 +412,7 @@ impl Plan {
     }
 
     /// The kernel has `installed` for `key`. Where that undoes what was as wanted, somebody else did it.
-    fn observe(&mut self, key: RouteKey, installed: Option<Installed>, now: Instant) {
+    fn observe(&mut self, key: RouteKey, installed: Option<Installed>, links: &Links, now: Instant) {
         let was_right = self.delta.is_installed(&key);
         let lost = match installed {
             Some(installed) => {
@@ -387,13 +427,36 @@ impl Plan {
                 self.broken.remove(&key);
             }
         } else if was_right {
-            let devices = lost.map(|record| record.hops.iter().map(|hop| hop.index).collect());
-            self.broken.insert(key, devices.unwrap_or_default());
-            if let Some((last, times)) = self.mended.get(&key).copied().filter(|(last, _)| *last + QUARREL > now) {
-                let why = "somebody else keeps changing this route".to_owned();
-                tracing::debug!(prefix = %key.prefix, times, since = ?now.duration_since(last), why);
-                self.blocked.postpone(key, why, times, now);
-            }
+            self.note_damage(key, lost, links, now);
+        }
+    }
+
+    fn note_damage(&mut self, key: RouteKey, lost: Option<RouteRecord>, links: &Links, now: Instant) {
+        let devices: Vec<u32> = lost
+            .iter()
+            .flat_map(|record| &record.hops)
+            .map(|hop| hop.index)
+            .collect();
+        if devices
+            .iter()
+            .any(|index| !links.index(*index).is_some_and(|link| link.up))
+        {
+            // The route went with its device.
+            return;
+        }
+        self.broken.insert(key, devices);
+        if let Some((_, times)) = self
+            .mended
+            .get(&key)
+            .copied()
+            .filter(|(last, _)| *last + QUARREL > now)
+        {
+            self.blocked.postpone(
+                key,
+                "somebody else keeps changing this route".to_owned(),
+                times,
+                now,
+            );
         }
     }
 }
@@ -401,10 +464,14 @@ impl Plan {
 /// What to tell a person, and whether our picture led us astray.
 fn explain(outcome: &Result<(), Refusal>, deletion: bool) -> (String, Trust) {
     match outcome {
-        Ok(()) => ("the kernel accepted the change but does not show it".to_owned(), Trust::Lost),
-        Err(refusal) if refusal.is(Errno::EEXIST) => {
-            ("another route to the same destination has just appeared".to_owned(), Trust::Lost)
-        }
+        Ok(()) => (
+            "the kernel accepted the change but does not show it".to_owned(),
+            Trust::Lost,
+        ),
+        Err(refusal) if refusal.is(Errno::EEXIST) => (
+            "another route to the same destination has just appeared".to_owned(),
+            Trust::Lost,
+        ),
         Err(refusal) if refusal.is(Errno::ENOENT) || refusal.is(Errno::ESRCH) => {
             ("the route has just vanished".to_owned(), Trust::Lost)
         }

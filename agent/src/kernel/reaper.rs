@@ -35,13 +35,17 @@ pub(super) struct Reaper {
 
 impl Reaper {
     pub(super) fn open() -> Result<Self, Error> {
-        Ok(Reaper { socket: Arc::new(Mutex::new(netlink::open_blocking()?)) })
+        Ok(Reaper {
+            socket: Arc::new(Mutex::new(netlink::open_blocking()?)),
+        })
     }
 
     /// Deletes devices. One that does not exist is fine. Blocks.
     pub(super) fn delete(&self, names: &[String]) -> Result<(), Error> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        names.chunks(BATCH).try_for_each(|batch| delete_batch(&mut socket, batch))
+        names
+            .chunks(BATCH)
+            .try_for_each(|batch| delete_batch(&mut socket, batch))
     }
 }
 
@@ -57,7 +61,10 @@ fn delete_batch(socket: &mut netlink_sys::Socket, names: &[String]) -> Result<()
         last += 1;
         append(&mut datagram, last, flags | NLM_F_ACK, message);
     }
-    let answers = converse(socket, &datagram, last).map_err(|source| Error::Socket { action: "ask", source })?;
+    let answers = converse(socket, &datagram, last).map_err(|source| Error::Socket {
+        action: "ask",
+        source,
+    })?;
     for (sequence, refusal) in answers {
         if refusal.is(Errno::ENODEV) || refusal.is(Errno::ENOENT) {
             continue;
@@ -76,7 +83,10 @@ fn delete_batch(socket: &mut netlink_sys::Socket, names: &[String]) -> Result<()
 fn converse(socket: &mut netlink_sys::Socket, datagram: &[u8], last: u32) -> io::Result<Vec<(u32, Refusal)>> {
     // An answer that an earlier conversation left behind bears a number of its own, and would be mistaken for ours.
     let mut buffer = vec![0; ANSWER];
-    while socket.recv(&mut buffer.as_mut_slice(), nix::libc::MSG_DONTWAIT).is_ok() {}
+    while socket
+        .recv(&mut buffer.as_mut_slice(), nix::libc::MSG_DONTWAIT)
+        .is_ok()
+    {}
     socket.send(datagram, 0)?;
     let mut refusals = Vec::new();
     let mut answered = 0;
@@ -88,7 +98,11 @@ fn converse(socket: &mut netlink_sys::Socket, datagram: &[u8], last: u32) -> io:
         for message in split(buffer.get(..length).unwrap_or_default()) {
             if let Some(verdict) = netlink::verdict(&message) {
                 answered += 1;
-                refusals.extend(verdict.err().map(|refusal| (message.header.sequence_number, refusal)));
+                refusals.extend(
+                    verdict
+                        .err()
+                        .map(|refusal| (message.header.sequence_number, refusal)),
+                );
             }
         }
     }

@@ -20,7 +20,10 @@ impl RouteKey {
             Family::V4 => 0,
             Family::V6 => 1024,
         };
-        RouteKey { prefix: prefix.trunc(), metric }
+        RouteKey {
+            prefix: prefix.trunc(),
+            metric,
+        }
     }
 }
 
@@ -69,9 +72,16 @@ impl RouteRecord {
     pub(super) fn target(&self, links: &Links) -> Option<RouteTarget> {
         match (self.kind, self.hops.as_slice()) {
             (Kind::Blackhole, _) => Some(RouteTarget::Blackhole),
-            (Kind::Unicast, [Hop { gateway: None, index, .. }]) => {
-                Some(RouteTarget::Device { name: device(links, *index) })
-            }
+            (
+                Kind::Unicast,
+                [
+                    Hop {
+                        gateway: None, index, ..
+                    },
+                ],
+            ) => Some(RouteTarget::Device {
+                name: device(links, *index),
+            }),
             (Kind::Unicast, hops) => {
                 let gateways: Option<Vec<Gateway>> = hops.iter().map(|hop| hop.gateway(links)).collect();
                 gateways.map(|gateways| normalise(RouteTarget::Gateways(gateways)))
@@ -85,8 +95,13 @@ impl RouteRecord {
         match (self.kind, self.hops.first()) {
             (Kind::Local, _) => NextHop::Local,
             (Kind::Unicast, Some(hop)) if hop.index != 0 => match hop.gateway {
-                Some(gateway) => NextHop::Via { gateway, device: device(links, hop.index) },
-                None => NextHop::Connected { device: device(links, hop.index) },
+                Some(gateway) => NextHop::Via {
+                    gateway,
+                    device: device(links, hop.index),
+                },
+                None => NextHop::Connected {
+                    device: device(links, hop.index),
+                },
             },
             _ => NextHop::Unreachable,
         }
@@ -104,12 +119,18 @@ impl RouteRecord {
 impl Hop {
     fn gateway(&self, links: &Links) -> Option<Gateway> {
         let device = (self.index != 0).then(|| device(links, self.index));
-        self.gateway.map(|address| Gateway { address, device, onlink: self.onlink })
+        self.gateway.map(|address| Gateway {
+            address,
+            device,
+            onlink: self.onlink,
+        })
     }
 }
 
 fn device(links: &Links, index: u32) -> String {
-    links.index(index).map_or_else(|| format!("if{index}"), |link| link.name.clone())
+    links
+        .index(index)
+        .map_or_else(|| format!("if{index}"), |link| link.name.clone())
 }
 
 /// A wanted target, in normal form. Where it leaves the device open, any will do.
@@ -135,7 +156,10 @@ pub(super) struct Installed {
 
 impl Installed {
     pub(super) fn new(record: RouteRecord, links: &Links) -> Self {
-        Installed { target: record.target(links), record }
+        Installed {
+            target: record.target(links),
+            record,
+        }
     }
 }
 
@@ -143,7 +167,11 @@ impl PartialEq<Installed> for Wanted {
     fn eq(&self, installed: &Installed) -> bool {
         match (&self.0, &installed.target) {
             (RouteTarget::Gateways(wanted), Some(RouteTarget::Gateways(actual))) => {
-                wanted.len() == actual.len() && wanted.iter().zip(actual).all(|(wanted, actual)| satisfies(wanted, actual))
+                wanted.len() == actual.len()
+                    && wanted
+                        .iter()
+                        .zip(actual)
+                        .all(|(wanted, actual)| satisfies(wanted, actual))
             }
             (wanted, Some(actual)) => wanted == actual,
             (_, None) => false,
@@ -220,7 +248,10 @@ impl Foreign {
 
     /// The route that stands in the way of ours.
     pub(super) fn conflict(&self, key: &RouteKey) -> Option<&RouteRecord> {
-        self.routes.get(&key.prefix)?.iter().find(|route| route.key == *key)
+        self.routes
+            .get(&key.prefix)?
+            .iter()
+            .find(|route| route.key == *key)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &RouteRecord> {
@@ -232,7 +263,10 @@ impl Foreign {
         let host = IpNet::from(address);
         (0..=host.prefix_len()).rev().find_map(|length| {
             let prefix = IpNet::new(address, length).ok()?.trunc();
-            self.routes.get(&prefix)?.iter().min_by_key(|route| route.key.metric)
+            self.routes
+                .get(&prefix)?
+                .iter()
+                .min_by_key(|route| route.key.metric)
         })
     }
 }

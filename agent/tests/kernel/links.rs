@@ -11,7 +11,10 @@ use crate::{
 };
 
 fn named(links: &Links, name: &str) -> Link {
-    links.name(name).unwrap_or_else(|| panic!("no {name} in {links:?}")).clone()
+    links
+        .name(name)
+        .unwrap_or_else(|| panic!("no {name} in {links:?}"))
+        .clone()
 }
 
 #[test]
@@ -23,13 +26,19 @@ fn devices_are_known_with_their_addresses() {
         let link = named(&watch.borrow_and_update(), "eth0");
         assert!(link.up && !link.loopback);
         assert_eq!((link.mtu, link.mac.len()), (1500, 6));
-        assert!(link.addresses.contains(&"192.0.2.1/24".parse().unwrap()), "{link:?}");
-        assert!(link.addresses.contains(&"2001:db8::1/64".parse().unwrap()), "{link:?}");
+        assert!(
+            link.addresses.contains(&"192.0.2.1/24".parse().unwrap()),
+            "{link:?}"
+        );
+        assert!(
+            link.addresses.contains(&"2001:db8::1/64".parse().unwrap()),
+            "{link:?}"
+        );
         assert!(named(&watch.borrow(), "lo").loopback);
 
         for command in [
             "link set eth0 mtu 1400 alias uplink",
-            "address add 192.0.2.2/24 dev eth0",
+            "address add 198.51.100.2/24 dev eth0",
             "address del 192.0.2.1/24 dev eth0",
             "link set eth0 down",
             "link add cali1 type veth peer name cali2",
@@ -40,13 +49,23 @@ fn devices_are_known_with_their_addresses() {
         let wanted = |links: &Arc<Links>| {
             let link = named(links, "eth0");
             let first = link.addresses.first().map(ToString::to_string);
-            (link.mtu, link.alias.as_deref(), link.up, first.as_deref()) == (1400, Some("uplink"), false, Some("192.0.2.2/24"))
+            (link.mtu, link.alias.as_deref(), link.up, first.as_deref())
+                == (1400, Some("uplink"), false, Some("198.51.100.2/24"))
                 && links.name("cali2").is_some()
         };
-        eventually("all changes", || wanted(&watch.borrow_and_update()).then_some(()), || seen.borrow().clone()).await;
+        eventually(
+            "all changes",
+            || wanted(&watch.borrow_and_update()).then_some(()),
+            || seen.borrow().clone(),
+        )
+        .await;
         ip_line("link del cali1");
-        eventually("no cali2", || watch.borrow_and_update().name("cali2").is_none().then_some(()), || seen.borrow().clone())
-            .await;
+        eventually(
+            "no cali2",
+            || watch.borrow_and_update().name("cali2").is_none().then_some(()),
+            || seen.borrow().clone(),
+        )
+        .await;
     });
 }
 
@@ -60,14 +79,21 @@ fn a_route_waits_for_its_device() {
         ]);
         let status = apply(&kernel, &desired, Removal::Allow).await;
         assert_eq!((status.pending, status.errors), (2, 0));
-        assert_eq!(problems(&status)["10.1.0.5/32"], "waits for device cali1, which is missing or down");
+        assert_eq!(
+            problems(&status)["10.1.0.5/32"],
+            "waits for device cali1, which is missing or down"
+        );
         ip_line("link add cali1 type veth peer name peer1");
         ip_line("link set peer1 up");
         ip_line("link set cali1 up");
         let installed = |count| {
             let kernel = kernel.clone();
             let again = kernel.clone();
-            eventually("routes", move || (kernel.status().installed == count).then_some(()), move || again.status())
+            eventually(
+                "routes",
+                move || (kernel.status().installed == count).then_some(()),
+                move || again.status(),
+            )
         };
         installed(2).await;
         assert_eq!(show("10.1.0.5/32"), "10.1.0.5 dev cali1 proto 80 scope link");
@@ -86,7 +112,12 @@ fn a_route_waits_for_its_device() {
         // Down and up again before anybody looks.
         ip_line("link set cali1 down");
         ip_line("link set cali1 up");
-        eventually("back", || (!show("10.1.0.5/32").is_empty()).then_some(()), || kernel.status()).await;
+        eventually(
+            "back",
+            || (!show("10.1.0.5/32").is_empty()).then_some(()),
+            || kernel.status(),
+        )
+        .await;
         installed(2).await;
         assert_eq!(kernel.status().repairs, 0);
     });
@@ -97,13 +128,26 @@ fn routes_come_back_after_the_uplink_lost_its_address() {
     run(|| async {
         device("eth0", &["192.0.2.1/24"]);
         let kernel = start().await;
-        let desired = routes([("10.1.0.0/26", via("192.0.2.9")), ("10.2.0.0/26", RouteTarget::Blackhole)]);
+        let desired = routes([
+            ("10.1.0.0/26", via("192.0.2.9")),
+            ("10.2.0.0/26", RouteTarget::Blackhole),
+        ]);
         apply_all(&kernel, &desired).await;
         // The kernel takes the route away and says nothing of it.
         ip_line("address del 192.0.2.1/24 dev eth0");
-        eventually("the loss", || (kernel.status().installed == 1).then_some(()), || kernel.status()).await;
+        eventually(
+            "the loss",
+            || (kernel.status().installed == 1).then_some(()),
+            || kernel.status(),
+        )
+        .await;
         ip_line("address add 192.0.2.1/24 dev eth0");
-        eventually("the route", || (kernel.status().installed == 2).then_some(()), || kernel.status()).await;
+        eventually(
+            "the route",
+            || (kernel.status().installed == 2).then_some(()),
+            || kernel.status(),
+        )
+        .await;
         assert_eq!(show("10.1.0.0/26"), "10.1.0.0/26 via 192.0.2.9 dev eth0 proto 80");
     });
 }
@@ -123,13 +167,20 @@ fn devices_are_set_down_and_deleted_in_a_batch() {
         kernel.set_link_down("cali0").await.unwrap();
         assert_eq!(show("10.1.0.5/32"), "", "the route is gone when the call returns");
         assert!(!ip_line("link show cali0").contains("state UP"));
-        kernel.set_link_down("cali-none").await.expect("a device that does not exist is down");
+        kernel
+            .set_link_down("cali-none")
+            .await
+            .expect("a device that does not exist is down");
 
         let mut batch = names.clone();
         batch.insert(3, "cali-none".to_owned());
         kernel.delete_links(&batch).await.unwrap();
         let left = ip_line("-o link show");
-        let left: BTreeSet<&str> = left.lines().filter_map(|line| line.split(": ").nth(1)).collect();
+        let left: BTreeSet<&str> = left
+            .lines()
+            .filter_map(|line| line.split([':', '@']).nth(1))
+            .map(str::trim)
+            .collect();
         assert!(left.contains("eth0"), "{left:?}");
         assert!(!left.iter().any(|name| name.contains("cali")), "{left:?}");
         kernel.delete_links(&batch).await.expect("twice is fine");

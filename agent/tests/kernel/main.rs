@@ -25,7 +25,11 @@ async fn eventually<T, S: std::fmt::Debug>(
         if let Some(value) = see() {
             return value;
         }
-        assert!(tokio::time::Instant::now() < deadline, "not seen in time: {what}; last seen: {:?}", seen());
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not seen in time: {what}; last seen: {:?}",
+            seen()
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -35,7 +39,12 @@ async fn start() -> Kernel {
 }
 
 fn routes<const N: usize>(routes: [(&str, RouteTarget); N]) -> Arc<Routes> {
-    Arc::new(routes.into_iter().map(|(prefix, target)| (prefix.parse().unwrap(), target)).collect())
+    Arc::new(
+        routes
+            .into_iter()
+            .map(|(prefix, target)| (prefix.parse().unwrap(), target))
+            .collect(),
+    )
 }
 
 fn via(address: &str) -> RouteTarget {
@@ -43,7 +52,11 @@ fn via(address: &str) -> RouteTarget {
 }
 
 fn gateways<const N: usize>(addresses: [&str; N]) -> RouteTarget {
-    let gateway = |address: &str| Gateway { address: address.parse().unwrap(), device: None, onlink: false };
+    let gateway = |address: &str| Gateway {
+        address: address.parse().unwrap(),
+        device: None,
+        onlink: false,
+    };
     RouteTarget::Gateways(addresses.into_iter().map(gateway).collect())
 }
 
@@ -74,5 +87,9 @@ async fn apply_all(kernel: &Kernel, desired: &Arc<Routes>) -> Arc<KernelStatus> 
 
 /// The reasons that are reported, by prefix.
 fn problems(status: &KernelStatus) -> BTreeMap<String, String> {
-    status.problems.iter().map(|problem| (problem.prefix.to_string(), problem.reason.clone())).collect()
+    status
+        .problems
+        .iter()
+        .map(|problem| (problem.prefix.to_string(), problem.reason.clone()))
+        .collect()
 }

@@ -20,7 +20,11 @@ struct Namespace {
 
 impl Namespace {
     fn create() -> Self {
-        let name = format!("rk-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "rk-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         ip(&["netns", "add", &name]);
         Namespace { name }
     }
@@ -37,9 +41,16 @@ pub(crate) fn run<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send + 'sta
     let namespace = Namespace::create();
     let path = format!("/run/netns/{}", namespace.name);
     let test = thread::spawn(move || {
-        setns(File::open(&path).expect("open the namespace"), CloneFlags::CLONE_NEWNET).expect("setns");
+        setns(
+            File::open(&path).expect("open the namespace"),
+            CloneFlags::CLONE_NEWNET,
+        )
+        .expect("setns");
         ip(&["link", "set", "lo", "up"]);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
         runtime.block_on(body());
     });
     let outcome = test.join();
@@ -64,7 +75,11 @@ pub(crate) fn ip_line(line: &str) -> String {
 
 /// Runs many `ip` commands in one process.
 pub(crate) fn ip_batch(lines: impl IntoIterator<Item = String>) {
-    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("run ip");
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("run ip");
     let mut stdin = child.stdin.take().expect("stdin");
     for line in lines {
         writeln!(stdin, "{line}").expect("write");

@@ -46,7 +46,9 @@ fn routes_are_made_replaced_and_deleted_in_both_families() {
         );
         assert_eq!(show("10.1.0.5/32"), "10.1.0.5 dev cali1 proto 80 scope link");
         assert!(show("fd00:1::/122").starts_with("blackhole fd00:1::/122 dev lo proto 80 metric 1024"));
-        assert!(show("fd00:2::/122").starts_with("fd00:2::/122 via 2001:db8::9 dev eth0 proto 80 metric 1024"));
+        assert!(
+            show("fd00:2::/122").starts_with("fd00:2::/122 via 2001:db8::9 dev eth0 proto 80 metric 1024")
+        );
         assert!(show("fd00:3::/122").contains("nexthop via 2001:db8:1::9 dev eth1"));
         assert!(show("fd00:1::5").starts_with("fd00:1::5 dev cali1 proto 80 metric 1024"));
 
@@ -78,11 +80,18 @@ fn routes_are_made_replaced_and_deleted_in_both_families() {
         assert_eq!(prefixes, third.keys().copied().collect());
         assert_eq!(fresh.len(), third.len());
         assert!(show("10.3.0.0/26").contains("via 198.51.100.9 dev eth1 proto 80"));
-        assert!(!show("fd00:3::/122").contains("cali1"), "{}", show("fd00:3::/122"));
+        assert!(
+            !show("fd00:3::/122").contains("cali1"),
+            "{}",
+            show("fd00:3::/122")
+        );
 
         let status = apply_all(&kernel, &routes([])).await;
         assert_eq!((status.repairs, status.errors), (0, 0));
-        assert_eq!(ip_line("route show proto 80") + &ip_line("-6 route show proto 80"), "");
+        assert_eq!(
+            ip_line("route show proto 80") + &ip_line("-6 route show proto 80"),
+            ""
+        );
     });
 }
 
@@ -93,12 +102,22 @@ fn an_onlink_gateway_keeps_its_device() {
         let kernel = start().await;
         let onlink = |address: &str| {
             let address = address.parse().unwrap();
-            RouteTarget::Gateways(vec![Gateway { address, device: Some("tunl0".into()), onlink: true }])
+            RouteTarget::Gateways(vec![Gateway {
+                address,
+                device: Some("tunl0".into()),
+                onlink: true,
+            }])
         };
         apply_all(&kernel, &routes([("10.2.0.0/26", onlink("203.0.113.7"))])).await;
-        assert_eq!(show("10.2.0.0/26"), "10.2.0.0/26 via 203.0.113.7 dev tunl0 proto 80 onlink");
+        assert_eq!(
+            show("10.2.0.0/26"),
+            "10.2.0.0/26 via 203.0.113.7 dev tunl0 proto 80 onlink"
+        );
         apply_all(&kernel, &routes([("10.2.0.0/26", onlink("203.0.113.8"))])).await;
-        assert_eq!(show("10.2.0.0/26"), "10.2.0.0/26 via 203.0.113.8 dev tunl0 proto 80 onlink");
+        assert_eq!(
+            show("10.2.0.0/26"),
+            "10.2.0.0/26 via 203.0.113.8 dev tunl0 proto 80 onlink"
+        );
     });
 }
 
@@ -124,14 +143,19 @@ fn a_route_that_changes_is_never_missing() {
         let states = [
             [RouteTarget::Blackhole, RouteTarget::Blackhole],
             [via("192.0.2.9"), via("2001:db8::9")],
-            [gateways(["192.0.2.9", "198.51.100.9"]), gateways(["2001:db8::9", "2001:db8:1::9"])],
+            [
+                gateways(["192.0.2.9", "198.51.100.9"]),
+                gateways(["2001:db8::9", "2001:db8:1::9"]),
+            ],
             [via("198.51.100.9"), via("2001:db8:1::9")],
             [RouteTarget::device("eth1"), RouteTarget::device("eth1")],
-            [gateways(["192.0.2.8", "198.51.100.8"]), gateways(["2001:db8::8", "2001:db8:1::8"])],
+            [
+                gateways(["192.0.2.8", "198.51.100.8"]),
+                gateways(["2001:db8::8", "2001:db8:1::8"]),
+            ],
         ];
-        let desired = |[v4, v6]: &[RouteTarget; 2]| {
-            routes([("10.1.0.0/26", v4.clone()), ("fd00:1::/122", v6.clone())])
-        };
+        let desired =
+            |[v4, v6]: &[RouteTarget; 2]| routes([("10.1.0.0/26", v4.clone()), ("fd00:1::/122", v6.clone())]);
         apply_all(&kernel, &desired(&states[0])).await;
         let stop = Arc::new(AtomicBool::new(false));
         let watchers = ["10.1.0.1", "fd00:1::1"].map(|address| watch_for_a_gap(address, stop.clone()));
@@ -180,7 +204,10 @@ fn foreign_routes_are_left_alone_and_reported() {
             ("fd00:1::/122", via("2001:db8::9")),
         ]);
         let status = apply(&kernel, &desired, Removal::Allow).await;
-        assert_eq!((status.installed, status.pending, status.foreign_conflicts), (1, 2, 2));
+        assert_eq!(
+            (status.installed, status.pending, status.foreign_conflicts),
+            (1, 2, 2)
+        );
         let found = problems(&status);
         assert_eq!(
             found["10.1.0.0/26"],
@@ -192,15 +219,31 @@ fn foreign_routes_are_left_alone_and_reported() {
         // When they go, ours come, without being set again.
         ip_line("route del 10.1.0.0/26 proto static");
         ip_line("-6 route del fd00:1::/122 proto static");
-        eventually("no conflict", || (kernel.status().installed == 3).then_some(()), || kernel.status()).await;
+        eventually(
+            "no conflict",
+            || (kernel.status().installed == 3).then_some(()),
+            || kernel.status(),
+        )
+        .await;
         assert_eq!(show("10.1.0.0/26"), "10.1.0.0/26 via 192.0.2.9 dev eth0 proto 80");
 
         // Somebody puts theirs in the place of ours: now it is theirs.
         ip_line("route replace 10.1.0.0/26 via 192.0.2.77 proto static");
-        eventually("a conflict", || (kernel.status().foreign_conflicts == 1).then_some(()), || kernel.status()).await;
+        eventually(
+            "a conflict",
+            || (kernel.status().foreign_conflicts == 1).then_some(()),
+            || kernel.status(),
+        )
+        .await;
         apply(&kernel, &routes([]), Removal::Allow).await;
-        assert_eq!(show("10.1.0.0/26"), "10.1.0.0/26 via 192.0.2.77 dev eth0 proto static");
-        assert_eq!(show("10.7.0.0/26"), "10.7.0.0/26 via 192.0.2.77 dev eth0 proto bird");
+        assert_eq!(
+            show("10.1.0.0/26"),
+            "10.1.0.0/26 via 192.0.2.77 dev eth0 proto static"
+        );
+        assert_eq!(
+            show("10.7.0.0/26"),
+            "10.7.0.0/26 via 192.0.2.77 dev eth0 proto bird"
+        );
         assert_eq!(ip_line("route show proto 80"), "");
     });
 }
@@ -223,14 +266,28 @@ fn routes_of_an_earlier_run_are_held_and_then_removed() {
 
         let kernel = start().await;
         assert_eq!(kernel.routes().await.unwrap().len(), 6);
-        let desired = routes([("10.3.0.0/26", via("198.51.100.9")), ("10.5.0.0/26", RouteTarget::Blackhole)]);
+        let desired = routes([
+            ("10.3.0.0/26", via("198.51.100.9")),
+            ("10.5.0.0/26", RouteTarget::Blackhole),
+        ]);
         let status = apply(&kernel, &desired, Removal::Hold).await;
-        assert_eq!((status.installed, status.stale), (2, 5), "added and replaced, nothing deleted");
-        assert_eq!(show("10.3.0.0/26"), "10.3.0.0/26 via 198.51.100.9 dev eth1 proto 80");
+        assert_eq!(
+            (status.installed, status.stale),
+            (2, 5),
+            "added and replaced, nothing deleted"
+        );
+        assert_eq!(
+            show("10.3.0.0/26"),
+            "10.3.0.0/26 via 198.51.100.9 dev eth1 proto 80"
+        );
 
         let status = apply(&kernel, &desired, Removal::HoldGateways).await;
         assert_eq!((status.installed, status.stale), (2, 3));
-        assert_eq!(show("10.1.0.0/26") + &show("10.1.0.5/32"), "", "local routes are known to be stale");
+        assert_eq!(
+            show("10.1.0.0/26") + &show("10.1.0.5/32"),
+            "",
+            "local routes are known to be stale"
+        );
         assert_ne!(show("10.2.0.0/26"), "", "learned routes are not");
 
         apply_all(&kernel, &desired).await;
@@ -259,7 +316,10 @@ fn a_route_is_gone_when_its_removal_returns() {
         assert_ne!(show("10.1.0.5/32"), "");
         // A foreign route is not removed.
         ip_line("route add 10.8.0.0/26 dev cali1 proto static");
-        kernel.remove_route_now("10.8.0.0/26".parse().unwrap()).await.unwrap();
+        kernel
+            .remove_route_now("10.8.0.0/26".parse().unwrap())
+            .await
+            .unwrap();
         assert_ne!(show("10.8.0.0/26"), "");
     });
 }
@@ -278,10 +338,17 @@ fn what_the_kernel_refuses_is_reported_and_retried() {
         assert_eq!((status.installed, status.pending, status.errors), (1, 2, 2));
         let reason = &problems(&status)["10.1.0.0/26"];
         assert!(reason.starts_with("the kernel refuses it: "), "{reason}");
-        assert!(problems(&status)["10.3.0.0/26"].contains("no gateway"), "{status:?}");
+        assert!(
+            problems(&status)["10.3.0.0/26"].contains("no gateway"),
+            "{status:?}"
+        );
         ip_line("address add 198.51.100.1/24 dev eth0");
-        eventually("the gateway is found", || (kernel.status().installed == 2).then_some(()), || kernel.status())
-            .await;
+        eventually(
+            "the gateway is found",
+            || (kernel.status().installed == 2).then_some(()),
+            || kernel.status(),
+        )
+        .await;
     });
 }
 
@@ -291,8 +358,19 @@ fn ten_thousand_routes() {
         two_uplinks();
         let kernel = start().await;
         let desired = |gateway: &str| {
-            let prefix = |number: u32| format!("10.{}.{}.{}/26", number >> 10, (number >> 2) & 255, (number & 3) << 6);
-            Arc::new((0..10_000).map(|number| (prefix(number).parse().unwrap(), via(gateway))).collect())
+            let prefix = |number: u32| {
+                format!(
+                    "10.{}.{}.{}/26",
+                    number >> 10,
+                    (number >> 2) & 255,
+                    (number & 3) << 6
+                )
+            };
+            Arc::new(
+                (0..10_000)
+                    .map(|number| (prefix(number).parse().unwrap(), via(gateway)))
+                    .collect(),
+            )
         };
         let started = std::time::Instant::now();
         apply_all(&kernel, &desired("192.0.2.9")).await;
@@ -301,10 +379,16 @@ fn ten_thousand_routes() {
         let started = std::time::Instant::now();
         apply_all(&kernel, &desired("198.51.100.9")).await;
         let replaced = started.elapsed();
-        assert_eq!(ip_line("route show proto 80 via 198.51.100.9").lines().count(), 10_000);
+        assert_eq!(
+            ip_line("route show proto 80 via 198.51.100.9").lines().count(),
+            10_000
+        );
         let started = std::time::Instant::now();
         let status = apply_all(&kernel, &routes([])).await;
-        println!("10,000 routes: made in {made:?}, replaced in {replaced:?}, deleted in {:?}", started.elapsed());
+        println!(
+            "10,000 routes: made in {made:?}, replaced in {replaced:?}, deleted in {:?}",
+            started.elapsed()
+        );
         assert_eq!((status.repairs, status.errors, status.overruns), (0, 0, 0));
         assert_eq!(ip_line("route show proto 80"), "");
     });
@@ -314,14 +398,20 @@ fn ten_thousand_routes() {
 fn another_table_and_protocol() {
     run(|| async {
         device("eth0", &["192.0.2.1/24", "2001:db8::1/64"]);
-        let settings =
-            Settings { protocol: 99, table: agent::kernel::TableId(4000), ..Settings::default() };
+        let settings = Settings {
+            protocol: 77,
+            table: agent::kernel::TableId(4000),
+            ..Settings::default()
+        };
         let kernel = Kernel::start(settings.clone()).await.unwrap();
-        let desired = routes([("10.1.0.0/26", via("192.0.2.9")), ("fd00:1::/122", via("2001:db8::9"))]);
+        let desired = routes([
+            ("10.1.0.0/26", via("192.0.2.9")),
+            ("fd00:1::/122", via("2001:db8::9")),
+        ]);
         apply_all(&kernel, &desired).await;
         assert_eq!(show("10.1.0.0/26"), "", "not in the main table");
         let table = ip_line("route show table 4000");
-        assert_eq!(table.trim(), "10.1.0.0/26 via 192.0.2.9 dev eth0 proto 99");
+        assert_eq!(table.trim(), "10.1.0.0/26 via 192.0.2.9 dev eth0 proto 77");
         let found: Vec<InstalledRoute> = Kernel::start(settings).await.unwrap().routes().await.unwrap();
         assert_eq!(found.len(), 2);
     });
@@ -331,7 +421,13 @@ fn another_table_and_protocol() {
 fn a_large_foreign_table_does_no_harm() {
     run(|| async {
         device("eth0", &["192.0.2.1/24"]);
-        let foreign = |number: u32| format!("route add 172.16.{}.{}/32 via 192.0.2.77", number >> 8, number & 255);
+        let foreign = |number: u32| {
+            format!(
+                "route add 172.16.{}.{}/32 via 192.0.2.77",
+                number >> 8,
+                number & 255
+            )
+        };
         ip_batch((0..3000).map(foreign));
         let kernel = start().await;
         apply_all(&kernel, &routes([("10.1.0.0/26", via("192.0.2.9"))])).await;

@@ -62,7 +62,7 @@ impl Engine {
                 }
             }
             Event::RouteGone(record) if record.table == self.settings.table => {
-                let trust = self.plan.handle_route_gone(&record, now);
+                let trust = self.plan.handle_route_gone(&record, &self.links, now);
                 self.judge(trust, now);
                 if record.protocol == self.settings.protocol {
                     return;
@@ -90,7 +90,10 @@ impl Engine {
         let (index, name, up) = (link.index, link.name.clone(), link.up);
         let old = self.links.index(index);
         link.addresses = old.map(|old| old.addresses.clone()).unwrap_or_default();
-        let (was_up, renamed) = (old.is_some_and(|old| old.up), old.is_some_and(|old| old.name != name));
+        let (was_up, renamed) = (
+            old.is_some_and(|old| old.up),
+            old.is_some_and(|old| old.name != name),
+        );
         self.links.insert(link);
         self.links_changed = true;
         if was_up && !up {
@@ -125,7 +128,10 @@ impl Engine {
             Err(refusal) => {
                 self.resync.dump = None;
                 self.resync.wanted = Some(Instant::now() + RESYNC_RETRY);
-                let error = Error::Refused { request: "list devices, addresses and routes".to_owned(), refusal };
+                let error = Error::Refused {
+                    request: "list devices, addresses and routes".to_owned(),
+                    refusal,
+                };
                 if self.started.is_some() {
                     return Err(error);
                 }
@@ -145,14 +151,20 @@ impl Engine {
         self.plan.handle_dump(routes, &self.links, now);
         if differs {
             self.links_changed = true;
-            let up: Vec<String> =
-                self.links.iter().filter(|link| link.up).map(|link| link.name.clone()).collect();
+            let up: Vec<String> = self
+                .links
+                .iter()
+                .filter(|link| link.up)
+                .map(|link| link.name.clone())
+                .collect();
             up.iter().for_each(|name| self.plan.handle_link_up(name));
         }
         self.surroundings_changed(now);
         if let Some(started) = self.started.take() {
             // The handles see the devices before anybody can ask.
-            self.channels.links.send_replace(std::sync::Arc::new(self.links.clone()));
+            self.channels
+                .links
+                .send_replace(std::sync::Arc::new(self.links.clone()));
             let _ = started.send(Ok(()));
         }
     }

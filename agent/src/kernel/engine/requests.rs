@@ -49,7 +49,11 @@ impl Engine {
             Command::RemoveRoute(prefix, reply) => self.remove_route(prefix, reply),
             Command::SetLinkDown(name, reply) => {
                 let description = format!("set device {name} down");
-                let request = Request::Done { description, harmless: [Errno::ENODEV, Errno::ENOENT], reply };
+                let request = Request::Done {
+                    description,
+                    harmless: [Errno::ENODEV, Errno::ENOENT],
+                    reply,
+                };
                 self.outbox.push_back((codec::set_down(&name), request));
             }
             Command::SourceAddress(address, reply) => {
@@ -63,7 +67,11 @@ impl Engine {
         let key = RouteKey::ours(prefix);
         self.plan.forget(&key);
         let description = format!("delete the route {prefix}");
-        let request = Request::Done { description, harmless: [Errno::ESRCH, Errno::ENOENT], reply };
+        let request = Request::Done {
+            description,
+            harmless: [Errno::ESRCH, Errno::ENOENT],
+            reply,
+        };
         let message = codec::delete(&key, self.settings.table, self.settings.protocol);
         self.outbox.push_back((message, request));
     }
@@ -71,7 +79,8 @@ impl Engine {
     /// Looks tracked addresses up again where that is due.
     pub(super) fn start_round(&mut self, now: Instant) {
         for address in self.next_hops.poll_round(now).into_iter().flatten() {
-            self.outbox.push_back((codec::lookup(address, true), Request::NextHop(address)));
+            self.outbox
+                .push_back((codec::lookup(address, true), Request::NextHop(address)));
         }
     }
 
@@ -142,7 +151,10 @@ impl Engine {
         match (self.in_flight.get(&sequence), verdict) {
             (None, _) => Ok(()),
             (Some(Request::Dump), None) => {
-                self.resync.dump.iter_mut().for_each(|dump| dump.handle_message(message.clone()));
+                self.resync
+                    .dump
+                    .iter_mut()
+                    .for_each(|dump| dump.handle_message(message.clone()));
                 Ok(())
             }
             (Some(Request::NextHop(_) | Request::SourceAddress(..)), None) => {
@@ -167,7 +179,8 @@ impl Engine {
                 self.next_hops.handle_answer(address, next_hop);
             }
             Request::SourceAddress(address, reply) => {
-                let source = codec::source(route).ok_or_else(|| unreachable(address, Refusal::of(Errno::ENETUNREACH)));
+                let source =
+                    codec::source(route).ok_or_else(|| unreachable(address, Refusal::of(Errno::ENETUNREACH)));
                 let _ = reply.send(source);
             }
             _ => {}
@@ -195,11 +208,16 @@ impl Engine {
                 let refusal = verdict.err().unwrap_or_else(|| Refusal::of(Errno::ENETUNREACH));
                 let _ = reply.send(Err(unreachable(address, refusal)));
             }
-            Request::Done { description, harmless, reply } => {
+            Request::Done {
+                description,
+                harmless,
+                reply,
+            } => {
                 let result = match verdict {
-                    Err(refusal) if !harmless.iter().any(|errno| refusal.is(*errno)) => {
-                        Err(Error::Refused { request: description, refusal })
-                    }
+                    Err(refusal) if !harmless.iter().any(|errno| refusal.is(*errno)) => Err(Error::Refused {
+                        request: description,
+                        refusal,
+                    }),
                     _ => Ok(()),
                 };
                 let _ = reply.send(result);
@@ -212,7 +230,10 @@ impl Engine {
     fn handle_lost_answers(&mut self) {
         let now = Instant::now();
         self.overruns += 1;
-        tracing::warn!(in_flight = self.in_flight.len(), "answers of the kernel were lost; it is read again");
+        tracing::warn!(
+            in_flight = self.in_flight.len(),
+            "answers of the kernel were lost; it is read again"
+        );
         for (_, request) in self.in_flight.drain() {
             match request {
                 Request::SourceAddress(_, reply) => drop(reply.send(Err(Error::Overrun))),
@@ -237,5 +258,8 @@ fn found(message: Message) -> Option<RouteMessage> {
 }
 
 fn unreachable(address: IpAddr, refusal: Refusal) -> Error {
-    Error::Refused { request: format!("find a way to {address}"), refusal }
+    Error::Refused {
+        request: format!("find a way to {address}"),
+        refusal,
+    }
 }
