@@ -1,5 +1,7 @@
 //! What the allocator does when nothing fails: where it looks, what it refuses, what it leaves behind.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::net::IpAddr;
