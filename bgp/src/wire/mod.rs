@@ -30,6 +30,7 @@ mod capability;
 mod community;
 mod cursor;
 mod decode;
+mod decode_list;
 mod decode_value;
 mod disposition;
 mod encode;

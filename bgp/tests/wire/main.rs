@@ -1,5 +1,8 @@
 //! Tests of the BGP message codec, through its public interface only.
 
+// Clippy knows test functions as tests, but not the helpers beside them.
+#![allow(clippy::unwrap_used)]
+
 mod framing;
 mod notification;
 mod open;

@@ -65,7 +65,7 @@ fn capability() -> impl Strategy<Value = Capability> {
     ]
 }
 
-pub fn open() -> impl Strategy<Value = Open> {
+pub(crate) fn open() -> impl Strategy<Value = Open> {
     let hold_time = prop_oneof![Just(0_u16), 3..=u16::MAX].prop_map(|s| HoldTime::new(s).unwrap());
     (
         asn(),
@@ -87,13 +87,13 @@ pub fn open() -> impl Strategy<Value = Open> {
         })
 }
 
-pub fn notification() -> impl Strategy<Value = Notification> {
+pub(crate) fn notification() -> impl Strategy<Value = Notification> {
     (any::<u8>(), any::<u8>(), octets(400)).prop_map(|(code, subcode, data)| {
         Notification::with_data(ErrorCode::from_numbers(code % 12, subcode % 16), data)
     })
 }
 
-pub fn route_refresh() -> impl Strategy<Value = RouteRefresh> {
+pub(crate) fn route_refresh() -> impl Strategy<Value = RouteRefresh> {
     let subtype = prop_oneof![
         Just(RefreshSubtype::Request),
         Just(RefreshSubtype::Begin),
@@ -137,7 +137,7 @@ fn unknown_attributes() -> impl Strategy<Value = Vec<UnknownAttribute>> {
 }
 
 /// Attributes that the session type allows.
-pub fn attributes(session_type: SessionType) -> impl Strategy<Value = Attributes> {
+pub(crate) fn attributes(session_type: SessionType) -> impl Strategy<Value = Attributes> {
     let internal = session_type == SessionType::Ibgp;
     let origin = prop_oneof![Just(Origin::Igp), Just(Origin::Egp), Just(Origin::Incomplete)];
     let aggregator =
@@ -199,7 +199,7 @@ fn prefix(family: Family) -> BoxedStrategy<IpNet> {
 }
 
 /// One or more prefixes of a family.
-pub fn nlri(family: Family, add_path: bool, max: usize) -> impl Strategy<Value = Vec<Nlri>> {
+pub(crate) fn nlri(family: Family, add_path: bool, max: usize) -> impl Strategy<Value = Vec<Nlri>> {
     let path_id = if add_path {
         any::<u32>().boxed()
     } else {
@@ -210,7 +210,7 @@ pub fn nlri(family: Family, add_path: bool, max: usize) -> impl Strategy<Value =
 }
 
 /// A next hop that routes of the family may have; an IPv6 one for IPv4 only if asked for.
-pub fn next_hop(family: Family, extended: bool) -> BoxedStrategy<NextHop> {
+pub(crate) fn next_hop(family: Family, extended: bool) -> BoxedStrategy<NextHop> {
     let v4 = (0x0100_0000_u32..0xDFFF_FFFF).prop_map(|addr| NextHop::V4(Ipv4Addr::from_bits(addr)));
     let global = any::<u64>().prop_map(|low| Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | u128::from(low)));
     let link_local = any::<u64>().prop_map(|low| Ipv6Addr::from_bits((0xfe80_u128 << 112) | u128::from(low)));
@@ -224,7 +224,7 @@ pub fn next_hop(family: Family, extended: bool) -> BoxedStrategy<NextHop> {
 }
 
 /// A session of any kind, the same in both directions.
-pub fn negotiated() -> impl Strategy<Value = Negotiated> {
+pub(crate) fn negotiated() -> impl Strategy<Value = Negotiated> {
     let session_type = prop_oneof![Just(SessionType::Ebgp), Just(SessionType::Ibgp)];
     (
         session_type,
@@ -253,7 +253,7 @@ pub fn negotiated() -> impl Strategy<Value = Negotiated> {
 }
 
 /// An UPDATE that announces or withdraws routes of one family, or ends it, and the session it is sent over.
-pub fn update() -> impl Strategy<Value = (Negotiated, Update)> {
+pub(crate) fn update() -> impl Strategy<Value = (Negotiated, Update)> {
     let family = prop_oneof![Just(Family::IPV4_UNICAST), Just(Family::IPV6_UNICAST)];
     (negotiated(), family, 0..8).prop_flat_map(|(negotiated, family, what)| {
         let add_path = negotiated.add_path_send.contains(&family);

@@ -10,7 +10,7 @@ use bgp::wire::{
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Bytes from hex digits; anything else in the text is for the reader.
-pub fn hex(text: &str) -> Bytes {
+pub(crate) fn hex(text: &str) -> Bytes {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
     assert!(digits.len().is_multiple_of(2), "odd number of digits in {text:?}");
     let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
@@ -18,7 +18,7 @@ pub fn hex(text: &str) -> Bytes {
 }
 
 /// A message of a type with a body.
-pub fn message(kind: u8, body: &[u8]) -> Bytes {
+pub(crate) fn message(kind: u8, body: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     out.put_slice(&[0xFF; 16]);
     out.put_u16(u16::try_from(body.len() + 19).unwrap());
@@ -28,7 +28,7 @@ pub fn message(kind: u8, body: &[u8]) -> Bytes {
 }
 
 /// The body of an UPDATE from its three parts.
-pub fn update_body(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Bytes {
+pub(crate) fn update_body(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     out.put_u16(u16::try_from(withdrawn.len()).unwrap());
     out.put_slice(withdrawn);
@@ -39,7 +39,7 @@ pub fn update_body(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Bytes {
 }
 
 /// Decodes exactly one message.
-pub fn decode(bytes: &[u8], negotiated: &Negotiated) -> Result<Message, DecodeError> {
+pub(crate) fn decode(bytes: &[u8], negotiated: &Negotiated) -> Result<Message, DecodeError> {
     let mut buffer = BytesMut::from(bytes);
     let frame = Frame::take(&mut buffer, negotiated.max_receive())?.expect("a whole message");
     assert!(buffer.is_empty(), "{} octets after the message", buffer.len());
@@ -47,7 +47,7 @@ pub fn decode(bytes: &[u8], negotiated: &Negotiated) -> Result<Message, DecodeEr
 }
 
 /// Decodes every message there is.
-pub fn decode_all(bytes: &[u8], negotiated: &Negotiated) -> Vec<Message> {
+pub(crate) fn decode_all(bytes: &[u8], negotiated: &Negotiated) -> Vec<Message> {
     let mut buffer = BytesMut::from(bytes);
     let mut messages = Vec::new();
     while let Some(frame) = Frame::take(&mut buffer, negotiated.max_receive()).expect("a valid header") {
@@ -62,7 +62,7 @@ pub fn decode_all(bytes: &[u8], negotiated: &Negotiated) -> Vec<Message> {
 }
 
 /// Decodes an UPDATE from its three parts.
-pub fn decode_update(
+pub(crate) fn decode_update(
     withdrawn: &[u8],
     attributes: &[u8],
     nlri: &[u8],
@@ -76,7 +76,7 @@ pub fn decode_update(
 }
 
 /// Encodes a message that must be encodable.
-pub fn encode(message: &Message, negotiated: &Negotiated) -> Bytes {
+pub(crate) fn encode(message: &Message, negotiated: &Negotiated) -> Bytes {
     let mut out = BytesMut::new();
     message
         .encode(negotiated, &mut out)
@@ -85,7 +85,7 @@ pub fn encode(message: &Message, negotiated: &Negotiated) -> Bytes {
 }
 
 /// A session with four-octet AS numbers and both families.
-pub fn session(session_type: SessionType) -> Negotiated {
+pub(crate) fn session(session_type: SessionType) -> Negotiated {
     Negotiated {
         four_octet_as: true,
         families: BTreeSet::from([Family::IPV4_UNICAST, Family::IPV6_UNICAST]),
@@ -94,7 +94,7 @@ pub fn session(session_type: SessionType) -> Negotiated {
 }
 
 /// Attributes of a plain external route.
-pub fn attributes() -> Attributes {
+pub(crate) fn attributes() -> Attributes {
     Attributes {
         origin: Origin::Igp,
         as_path: AsPath::from_sequence([Asn(64512)]),
@@ -103,7 +103,7 @@ pub fn attributes() -> Attributes {
 }
 
 /// A list of prefixes from text.
-pub fn nlri(prefixes: &[&str]) -> Vec<Nlri> {
+pub(crate) fn nlri(prefixes: &[&str]) -> Vec<Nlri> {
     prefixes
         .iter()
         .map(|prefix| Nlri::new(prefix.parse().unwrap()))
