@@ -1,6 +1,6 @@
 //! The resource types Routelet works with, and the places they can live.
 //!
-//! One interface, [`Store`], serves every backend: a directory of YAML manifests (`file:DIR`, [`file`]) or the
+//! One interface, [`Store`], serves every backend: a directory of YAML manifests (`file:DIR`, [`mod@file`]) or the
 //! Kubernetes API. It offers what the Kubernetes API offers and nothing more: list, watch, get, create,
 //! compare-and-swap update, and delete with preconditions. What is built on it (IPAM, the agent, `routectl`) is
 //! written once.
@@ -17,6 +17,7 @@ pub mod store;
 pub mod types;
 
 pub use error::{Error, Invalid, Result};
+pub use file::to_yaml;
 pub use kinds::{find_kind, kinds};
 pub use meta::Metadata;
 pub use resource::{FieldError, KindInfo, Resource};

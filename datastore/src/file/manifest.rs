@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{
     layout::{Key, full_name, hex},
     lines::line_of,
+    yaml::to_yaml,
 };
 use crate::{FieldError, Invalid, KindInfo};
 
@@ -99,7 +100,7 @@ impl Manifest {
         if let Some(metadata) = raw.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("resourceVersion");
         }
-        let body = serde_yaml::to_string(&raw).map_err(|e| FieldError::new("", e.to_string()))?;
+        let body = to_yaml(&raw);
         let mut object = (kind.parse_json)(raw.clone())?;
         set_metadata(&mut object, "resourceVersion", &revision.to_string());
         let hash = seal_hash(&body, revision);

@@ -1,11 +1,11 @@
 //! The `file:DIR` backend: a directory of YAML manifests, shared by any number of processes, without a server.
 //!
-//! - [`layout`]: where an object lives, and which names may.
-//! - [`manifest`]: a manifest's text, the seal that tells our writing from a hand's, and what a hand edit means
-//!   for `resourceVersion`; [`lines`] finds a field's line, [`merge`] keeps the fields that a type does not know.
-//! - [`disk`]: the lock between processes, durable writes, the revision counter.
-//! - [`objects`] reads, [`write`] writes; both know no async, and [`FileBackend`] runs them where they may block.
-//! - [`watch`] tells the differences, and [`notify`] when to look for them.
+//! - `layout`: where an object lives, and which names may.
+//! - `manifest`: a manifest's text (`yaml` writes it), the seal that tells our writing from a hand's, and what a hand edit means
+//!   for `resourceVersion`; `lines` finds a field's line, `merge` keeps the fields that a type does not know.
+//! - `disk`: the lock between processes, durable writes, the revision counter.
+//! - `objects` reads, `write` writes; both know no async, and [`FileBackend`] runs them where they may block.
+//! - `watch` tells the differences, and `notify` when to look for them.
 //!
 //! What it does not do: history (a watch starts with the whole state), and access control (that is the file
 //! system's: who may only read can list, get and watch).
@@ -21,6 +21,7 @@ mod objects;
 mod tests;
 mod watch;
 mod write;
+mod yaml;
 
 use std::{
     fs,
@@ -37,6 +38,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub(crate) use self::watch::blocking;
+pub use self::yaml::to_yaml;
 use self::{
     disk::{create_dir, unavailable},
     manifest::Manifest,

@@ -1,1 +1,88 @@
-//! Tests.
+//! No text makes reading a manifest panic, and what is written is read back.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{layout::Key, manifest::Manifest};
+use crate::{
+    Resource, kinds,
+    types::{IpPool, IpPoolSpec},
+};
+
+fn parse(bytes: &[u8]) -> Result<Manifest, Box<crate::Invalid>> {
+    let key = Key::new(&IpPool::KIND, "", "a").expect("a name");
+    Manifest::parse(&IpPool::KIND, &key, Path::new("/x/ippools/a.yaml"), bytes)
+}
+
+fn composed() -> String {
+    let pool = IpPool::new("a", IpPoolSpec::new("10.0.0.0/16".parse().expect("a network")));
+    let raw = serde_json::to_value(pool).expect("JSON");
+    Manifest::compose(&IpPool::KIND, raw, 17).expect("a manifest").1
+}
+
+#[test]
+fn what_is_composed_is_read_back_and_ends_in_its_seal() {
+    let text = composed();
+    let read = parse(text.as_bytes()).expect("a manifest");
+    assert!(read.sealed);
+    assert_eq!((read.version(), read.revision), ("17", 17));
+    let last = text.lines().last().expect("a line");
+    assert!(last.starts_with("# routelet: revision 17, sha256 "), "{last}");
+}
+
+#[test]
+fn any_change_of_a_sealed_text_changes_the_version() {
+    let text = composed();
+    for (at, _) in text.char_indices() {
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] ^= 1;
+        if let Ok(changed) = parse(&bytes) {
+            assert_ne!(changed.version(), "17", "{}", String::from_utf8_lossy(&bytes));
+        }
+    }
+    let appended = parse(format!("{text}\n").as_bytes()).expect("a manifest");
+    assert!(appended.version().starts_with("17-"), "{}", appended.version());
+}
+
+#[test]
+fn a_copied_seal_does_not_fit_another_text() {
+    let seal = composed().lines().last().map(str::to_string).expect("a line");
+    let other = "apiVersion: crd.projectcalico.org/v1\nkind: IPPool\nmetadata: {name: a}\nspec: {cidr: 10.1.0.0/16}\n";
+    assert!(
+        !parse(format!("{other}{seal}\n").as_bytes())
+            .expect("a manifest")
+            .sealed
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&bytes);
+    }
+
+    #[test]
+    fn no_shuffle_of_lines_panics(lines in prop::collection::vec(prop::sample::select(vec![
+        "apiVersion: crd.projectcalico.org/v1", "kind: IPPool", "metadata:", "  name: a", "spec:", "  cidr: 10.0.0.0/8",
+        "  blockSize: 26", "- x", "  - {", "}", "---", "&a", "*a", "? ", "!!binary x", "  <<: *a", "'", "\"", "# routelet: revision 1, sha256 ",
+        "  labels: {a: 1, b: [c]}", "  uid: 1", "\t", ": ", "%YAML 1.1", "|", ">",
+    ]), 0..20)) {
+        let text = lines.join("\n");
+        let _ = parse(text.as_bytes());
+        for kind in kinds() {
+            let _ = (kind.parse_yaml)(&text);
+        }
+        let _ = super::lines::line_of(&text, "spec.cidr[0].x");
+    }
+
+    #[test]
+    fn every_string_survives(value in any::<String>()) {
+        let mut pool = IpPool::new("a", IpPoolSpec::new("10.0.0.0/16".parse().expect("a network")));
+        pool.metadata.annotations.insert("key".to_string(), value.clone());
+        let raw = serde_json::to_value(&pool).expect("JSON");
+        let (_, text) = Manifest::compose(&IpPool::KIND, raw, 1).expect("a manifest");
+        let read = parse(text.as_bytes()).expect("a manifest");
+        prop_assert_eq!(&read.object["metadata"]["annotations"]["key"], &value);
+    }
+}
