@@ -178,6 +178,8 @@ impl Lab {
         };
         let result = dismantle(&self.dir, lock);
         for child in self.children.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            // Ended by now, unless it was killed before it could record itself.
+            let _ = child.kill();
             let _ = child.wait();
         }
         result
@@ -292,6 +294,10 @@ impl Lab {
             }
             Ok(())
         });
+        if result.is_err() {
+            // Not recorded, so nobody else would end it.
+            let _ = child.kill();
+        }
         self.children
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

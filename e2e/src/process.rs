@@ -27,11 +27,12 @@ pub const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// How long a process may take to vanish after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// Writes `<pid> <start time> <name>` to the file in `$1`, then becomes the command in `$3…`. The shell keeps its
-/// process id and its start time (field 22 of `stat`, the 20th after the command's name) when it does.
+/// process id and its start time (field 22 of `stat`, the 20th after the command's name) when it does. Where it cannot
+/// be recorded (the lab was taken down meanwhile) it does not run.
 const RECORD_AND_EXEC: &str = r#"
 start_time() { shift 19; echo "$1"; }
 read -r stat < "/proc/$$/stat"
-echo "$$ $(start_time ${stat##*) }) $2" >> "$1"
+echo "$$ $(start_time ${stat##*) }) $2" >> "$1" || exit 1
 shift 2
 exec "$@"
 "#;
