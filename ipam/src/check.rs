@@ -49,6 +49,8 @@ pub enum Problem {
         cidr: IpNet,
         /// The owner it names.
         node: String,
+        /// True where addresses of it are in use; without, a claim was cut off or lost a race to its own node.
+        in_use: bool,
     },
     /// A confirmed affinity whose block does not exist or is another's.
     NoBlock {
@@ -107,7 +109,11 @@ pub enum Problem {
 impl Problem {
     /// True of what a crash may leave and a later request puts right.
     pub fn is_residue(&self) -> bool {
-        matches!(self, Problem::OverCount { .. } | Problem::Unfinished { .. })
+        match self {
+            Problem::NoAffinity { in_use, .. } => !in_use,
+            Problem::OverCount { .. } | Problem::Unfinished { .. } => true,
+            _ => false,
+        }
     }
 }
 
@@ -123,7 +129,7 @@ impl fmt::Display for Problem {
                 write!(f, "{kind} \"{found}\" should be called \"{expected}\"")
             }
             Self::Overlap { first, second } => write!(f, "blocks {first} and {second} overlap"),
-            Self::NoAffinity { cidr, node } => {
+            Self::NoAffinity { cidr, node, .. } => {
                 write!(
                     f,
                     "block {cidr} names node \"{node}\", which has no affinity to it"
@@ -267,8 +273,11 @@ fn check_owners(blocks: &[&IpamBlock], affinities: &[&BlockAffinity]) -> Vec<Pro
             .iter()
             .any(|a| a.spec.cidr == cidr && a.spec.node == node)
         {
-            let node = node.to_string();
-            problems.push(Problem::NoAffinity { cidr, node });
+            problems.push(Problem::NoAffinity {
+                cidr,
+                node: node.to_string(),
+                in_use: block.spec.allocations.iter().any(Option::is_some),
+            });
         }
     }
     problems

@@ -285,7 +285,12 @@ impl Core {
             require_empty: true,
             sequence_number: Some(block.spec.sequence_number),
         };
-        Ok(self.release_affinity(&release).await? == Released::Done)
+        match self.release_affinity(&release).await? {
+            Released::Done => Ok(true),
+            // Nobody claims it: left over from a claim that was cut off.
+            Released::NotOwned => self.objects.delete(block.clone()).await,
+            Released::InUse | Released::Changed => Ok(false),
+        }
     }
 }
 

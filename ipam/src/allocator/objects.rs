@@ -136,17 +136,23 @@ impl Objects {
         }
     }
 
-    /// The second write of a delete. Somebody else may have made it: nobody changes an object so marked.
+    /// The second write of a delete. Somebody else may have made it, or the whole object anew.
     async fn remove<T: TwoPhaseDelete>(&self, marked: &T) -> Result<()> {
-        let metadata = marked.metadata();
-        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let options = DeleteOptions {
-            uid: some(&metadata.uid),
-            resource_version: some(&metadata.resource_version),
-        };
-        match self.store.delete::<T>(&metadata.name, options).await {
-            Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
-            other => Ok(other?),
+        let name = marked.metadata().name.clone();
+        let mut retry = self.retry::<T>(&name);
+        let mut marked = marked.clone();
+        loop {
+            match self.store.delete::<T>(&name, preconditions(&marked)).await {
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) if error.is_conflict() => {}
+                other => return Ok(other?),
+            }
+            // Hands may write what programs leave alone.
+            match self.get::<T>(&name).await? {
+                Some(current) if current.is_deleted() => marked = current,
+                _ => return Ok(()),
+            }
+            retry.again().await?;
         }
     }
 
@@ -157,6 +163,16 @@ impl Objects {
             object: format!("{} \"{name}\"", T::KIND.kind),
             attempts: 0,
         }
+    }
+}
+
+/// Only this very object, as it was read.
+fn preconditions<T: Resource>(object: &T) -> DeleteOptions {
+    let metadata = object.metadata();
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    DeleteOptions {
+        uid: some(&metadata.uid),
+        resource_version: some(&metadata.resource_version),
     }
 }
 

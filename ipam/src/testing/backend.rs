@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use datastore::{Backend, DeleteOptions, Error, Invalid, KindInfo, RawEvent, Result, Store};
+use datastore::{Backend, DeleteOptions, Error, Invalid, KindInfo, RawEvent, Resource, Result, Store};
 use futures::{
     future::{self, BoxFuture},
     stream::{self, BoxStream, StreamExt},
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
 use super::plan::{Call, Fault, Plan, Verb};
+use crate::check::{self, Problem};
 
 /// Objects in memory, shared by all clients.
 #[derive(Clone, Default)]
@@ -40,6 +41,24 @@ impl Cluster {
     /// A store on which nothing fails.
     pub fn store(&self) -> Store {
         self.client(Box::new(|_| Fault::None)).store()
+    }
+
+    /// All objects of a kind at this moment.
+    pub fn objects<T: Resource>(&self) -> Vec<T> {
+        let state = lock(&self.state);
+        let of_kind = state.objects.iter().filter(|((k, _), _)| *k == T::KIND.kind);
+        let typed = of_kind.map(|(_, object)| serde_json::from_value(object.clone()));
+        typed.filter_map(std::result::Result::ok).collect()
+    }
+
+    /// Grows with every write.
+    pub fn revision(&self) -> u64 {
+        lock(&self.state).revision
+    }
+
+    /// Everything wrong at this moment.
+    pub fn problems(&self) -> Vec<Problem> {
+        check::check(&self.objects(), &self.objects(), &self.objects())
     }
 
     /// Changes an object behind everybody's back, as a hand edit does. One that breaks its kind's rules by that
