@@ -78,7 +78,8 @@ pub(super) fn event(message: Message) -> Option<Event> {
     }
 }
 
-fn link(message: &LinkMessage) -> Option<Link> {
+/// Reads a device, without its addresses.
+pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     if message.header.interface_family != AddressFamily::Unspec {
         return None;
     }
@@ -234,18 +235,25 @@ pub(super) fn lookup(address: IpAddr, entry: bool) -> Flagged {
     (0, RouteNetlinkMessage::GetRoute(message))
 }
 
-/// Asks to set a device down.
-pub(super) fn set_down(name: &str) -> Flagged {
+/// Asks for the device of that name.
+pub(super) fn find_link(name: &str) -> Flagged {
     let mut message = LinkMessage::default();
-    message.header.change_mask = LinkFlags::Up;
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    (0, RouteNetlinkMessage::GetLink(message))
+}
+
+/// Asks to set a device down.
+pub(super) fn set_down(index: u32) -> Flagged {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.change_mask = LinkFlags::Up;
     (NLM_F_ACK, RouteNetlinkMessage::SetLink(message))
 }
 
 /// Asks to put a device into a group.
-pub(super) fn set_group(name: &str, group: u32) -> Flagged {
+pub(super) fn set_group(index: u32, group: u32) -> Flagged {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message.header.index = index;
     message.attributes.push(LinkAttribute::Group(group));
     (NLM_F_ACK, RouteNetlinkMessage::SetLink(message))
 }
@@ -263,7 +271,11 @@ pub(super) fn change(op: &Op, table: TableId, protocol: u8, links: &Links) -> Op
         Op::Create(key, target) => (NLM_F_CREATE | NLM_F_EXCL, key, target),
         // Without CREATE: where the route we mean to replace is gone, nothing is replaced.
         Op::Replace(key, target) => (NLM_F_REPLACE, key, target),
-        Op::Delete(key) => return Some(delete(key, table, protocol)),
+        Op::Delete(key) => {
+            let mut message = keyed(key, table, protocol);
+            message.header.scope = RouteScope::NoWhere;
+            return Some((NLM_F_ACK, RouteNetlinkMessage::DelRoute(message)));
+        }
     };
     let mut message = keyed(key, table, protocol);
     message.header.kind = RouteType::Unicast;
@@ -289,10 +301,11 @@ pub(super) fn change(op: &Op, table: TableId, protocol: u8, links: &Links) -> Op
     Some((flags | NLM_F_ACK, RouteNetlinkMessage::NewRoute(message)))
 }
 
-/// Asks for the deletion of a route, whatever it leads to.
-pub(super) fn delete(key: &RouteKey, table: TableId, protocol: u8) -> Flagged {
+/// Asks for the deletion of a route if it leads onto the device `index`.
+pub(super) fn delete_from_device(key: &RouteKey, index: u32, table: TableId, protocol: u8) -> Flagged {
     let mut message = keyed(key, table, protocol);
     message.header.scope = RouteScope::NoWhere;
+    message.attributes.push(RouteAttribute::Oif(index));
     (NLM_F_ACK, RouteNetlinkMessage::DelRoute(message))
 }
 

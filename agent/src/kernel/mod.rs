@@ -14,6 +14,7 @@
 //!
 //! What it does not do: create devices, assign addresses, write policy rules, or know of BGP, pods or the datastore.
 
+mod autodetect;
 mod blocked;
 mod codec;
 mod dump;
@@ -23,6 +24,7 @@ mod next_hops;
 mod plan;
 mod reaper;
 mod route;
+mod sysctl;
 mod types;
 
 use std::{
@@ -37,6 +39,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::types::{
     Error, Family, Gateway, InstalledRoute, KernelStatus, Link, Links, NextHop, Refusal, Removal,
     RouteProblem, RouteTarget, Routes, Settings, TableId,
+};
+pub use self::{
+    autodetect::{AutodetectError, autodetect},
+    sysctl::enable_forwarding,
 };
 use self::{
     engine::{Channels, Engine},
@@ -84,8 +90,13 @@ struct Published {
 #[derive(Debug)]
 enum Command {
     Routes(oneshot::Sender<Vec<InstalledRoute>>),
-    RemoveRoute(IpNet, oneshot::Sender<Result<(), Error>>),
-    SetLinkDown(String, oneshot::Sender<Result<(), Error>>),
+    RemoveDeviceRoute {
+        prefix: IpNet,
+        device: String,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    FindLink(String, oneshot::Sender<Result<Option<Link>, Error>>),
+    SetLinkDown(u32, oneshot::Sender<Result<(), Error>>),
     SourceAddress(IpAddr, oneshot::Sender<Result<IpAddr, Error>>),
 }
 
@@ -110,7 +121,7 @@ impl Kernel {
             links,
             next_hops,
         };
-        let reaper = Reaper::open()?;
+        let reaper = Reaper::start()?;
         let (started, outcome) = oneshot::channel();
         tokio::spawn(Engine::new(settings, channels, started)?.run());
         outcome.await.map_err(|_| Error::Stopped)??;
@@ -168,13 +179,19 @@ impl Kernel {
         self.ask(Command::Routes).await
     }
 
-    /// Removes our route to `prefix`, if there is one, and takes it from what is desired until the next
-    /// [`Kernel::set_routes`]. The route is gone when this returns.
+    /// Removes our route to `prefix` if it leads onto `device`, and takes it from what is desired until the next
+    /// [`Kernel::set_routes`]. It is gone when this returns, also where it was not there.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
-    pub async fn remove_route_now(&self, prefix: IpNet) -> Result<(), Error> {
-        self.ask(|reply| Command::RemoveRoute(prefix, reply)).await?
+    pub async fn remove_device_route(&self, prefix: IpNet, device: &str) -> Result<(), Error> {
+        let device = device.to_owned();
+        self.ask(|reply| Command::RemoveDeviceRoute {
+            prefix,
+            device,
+            reply,
+        })
+        .await?
     }
 
     /// The devices and their addresses, kept true by events.
@@ -205,28 +222,36 @@ impl Kernel {
             .await?
     }
 
+    /// The device of that name as it is now, which [`Kernel::watch_links`] may tell only a moment later.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
+    pub async fn find_link(&self, name: &str) -> Result<Option<Link>, Error> {
+        self.ask(|reply| Command::FindLink(name.to_owned(), reply))
+            .await?
+    }
+
     /// Sets a device down, which takes its routes away at once. A device that does not exist is down.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
-    pub async fn set_link_down(&self, name: &str) -> Result<(), Error> {
-        self.ask(|reply| Command::SetLinkDown(name.to_owned(), reply))
-            .await?
+    pub async fn set_link_down(&self, index: u32) -> Result<(), Error> {
+        self.ask(|reply| Command::SetLinkDown(index, reply)).await?
     }
 
-    /// Deletes devices (with a veth pair, both ends) in one batch, which waits for the kernel once and not once a device.
-    /// A device that does not exist is fine.
+    /// Deletes a device (with a veth pair, both ends) a moment later, together with others. A failure is logged. Where
+    /// the process ends before, the device stays.
+    pub fn delete_link(&self, index: u32) {
+        self.shared.reaper.delete_later(index);
+    }
+
+    /// Deletes devices in one batch, which waits for the kernel once and not once a device. A device that does not
+    /// exist is fine.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::Socket`] or [`Error::Stopped`].
-    pub async fn delete_links(&self, names: &[String]) -> Result<(), Error> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        let (reaper, names) = (self.shared.reaper.clone(), names.to_vec());
-        tokio::task::spawn_blocking(move || reaper.delete(&names))
-            .await
-            .map_err(|_| Error::Stopped)?
+    pub async fn delete_links(&self, indices: impl IntoIterator<Item = u32>) -> Result<(), Error> {
+        self.shared.reaper.delete(indices.into_iter().collect()).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {

@@ -133,12 +133,16 @@ impl Plan {
         }
     }
 
-    /// Wants a route no more. The caller deletes it.
-    pub(super) fn forget(&mut self, key: &RouteKey) {
-        self.delta.remove_desired(key);
-        self.blocked.clear(key);
-        self.broken.remove(key);
-        self.dirty.insert(*key);
+    /// Wants a route onto that device no more. The caller deletes it.
+    pub(super) fn forget(&mut self, key: &RouteKey, device: &str) {
+        let onto =
+            |wanted: &Wanted| matches!(wanted.target(), RouteTarget::Device { name } if name == device);
+        if self.delta.desired().get(key).is_some_and(onto) {
+            self.delta.remove_desired(key);
+            self.blocked.clear(key);
+            self.broken.remove(key);
+            self.dirty.insert(*key);
+        }
     }
 
     /// The next change to make.

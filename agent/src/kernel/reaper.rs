@@ -2,15 +2,17 @@
 //!
 //! A deletion waits for the kernel (an RCU grace period, about 20 ms) while it holds the sender up. So the devices are
 //! put into a group of their own and the group is deleted by one message, all in one datagram, from a thread that may
-//! block.
+//! block. What is to be deleted later is collected for a moment first, and while a batch is under way.
 
 use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeSet,
+    io, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
-use netlink_packet_core::NLM_F_ACK;
-use nix::errno::Errno;
+use nix::{errno::Errno, libc::MSG_DONTWAIT};
+use tokio::{sync::Notify, task::spawn_blocking};
 
 use super::{
     codec,
@@ -18,61 +20,115 @@ use super::{
     types::{Error, Refusal},
 };
 
-/// The group that devices to delete are put into. Nobody else uses a number like this by chance ("rtl" + 0x01).
+/// The group that devices to delete are put into. Nobody else uses a number like this by chance ("rtl" and 1).
 const GROUP: u32 = 0x7274_6c01;
 
 /// Devices a batch: the kernel deletes a batch under one lock, and others wait for that.
 const BATCH: usize = 128;
 
+/// How long devices are collected.
+const COLLECT: Duration = Duration::from_millis(50);
+
 /// Room for an answer.
 const ANSWER: usize = 32 << 10;
 
-/// A blocking socket, opened in the namespace of the thread that started the kernel side.
-#[derive(Debug, Clone)]
+/// Owns a blocking socket, opened in the namespace of the thread that started the kernel side, and a task for what is
+/// deleted later. The task ends with the last handle.
+#[derive(Debug)]
 pub(super) struct Reaper {
-    socket: Arc<Mutex<netlink_sys::Socket>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    socket: Mutex<netlink_sys::Socket>,
+    later: Mutex<BTreeSet<u32>>,
+    wake: Notify,
 }
 
 impl Reaper {
-    pub(super) fn open() -> Result<Self, Error> {
-        Ok(Reaper {
-            socket: Arc::new(Mutex::new(netlink::open_blocking()?)),
-        })
+    pub(super) fn start() -> Result<Self, Error> {
+        let shared = Arc::new(Shared {
+            socket: Mutex::new(netlink::open_blocking()?),
+            later: Mutex::default(),
+            wake: Notify::new(),
+        });
+        tokio::spawn(reap(Arc::downgrade(&shared)));
+        Ok(Reaper { shared })
     }
 
-    /// Deletes devices. One that does not exist is fine. Blocks.
-    pub(super) fn delete(&self, names: &[String]) -> Result<(), Error> {
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        names
-            .chunks(BATCH)
-            .try_for_each(|batch| delete_batch(&mut socket, batch))
+    /// Deletes devices, and waits until they are gone. One that does not exist is fine.
+    pub(super) async fn delete(&self, indices: BTreeSet<u32>) -> Result<(), Error> {
+        self.shared.clone().delete(indices).await
+    }
+
+    /// Deletes a device a moment later.
+    pub(super) fn delete_later(&self, index: u32) {
+        lock(&self.shared.later).insert(index);
+        self.shared.wake.notify_one();
     }
 }
 
-fn delete_batch(socket: &mut netlink_sys::Socket, names: &[String]) -> Result<(), Error> {
-    let requests: Vec<codec::Flagged> = names
-        .iter()
-        .map(|name| codec::set_group(name, GROUP))
-        .chain([codec::delete_group(GROUP)])
-        .collect();
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Shared {
+    async fn delete(self: Arc<Self>, indices: BTreeSet<u32>) -> Result<(), Error> {
+        let indices: Vec<u32> = indices.into_iter().collect();
+        let delete = move || {
+            let mut socket = lock(&self.socket);
+            indices
+                .chunks(BATCH)
+                .try_for_each(|batch| delete_batch(&mut socket, batch))
+        };
+        spawn_blocking(delete).await.map_err(|_| Error::Stopped)?
+    }
+}
+
+/// Deletes what is to be deleted later, until the handle is gone and nothing is left.
+async fn reap(shared: Weak<Shared>) {
+    while let Some(shared) = shared.upgrade() {
+        let indices = mem::take(&mut *lock(&shared.later));
+        if !indices.is_empty() {
+            if let Err(error) = shared.clone().delete(indices).await {
+                tracing::warn!(%error, "devices stay");
+            }
+        } else if Arc::strong_count(&shared) == 1 {
+            return;
+        } else {
+            shared.wake.notified().await;
+            tokio::time::sleep(COLLECT).await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn delete_batch(socket: &mut netlink_sys::Socket, indices: &[u32]) -> Result<(), Error> {
+    let marks = indices.iter().map(|index| codec::set_group(*index, GROUP));
     let mut datagram = Vec::new();
     let mut last = 0;
-    for (flags, message) in requests {
+    for (flags, message) in marks.chain([codec::delete_group(GROUP)]) {
         last += 1;
-        append(&mut datagram, last, flags | NLM_F_ACK, message);
+        append(&mut datagram, last, flags, message);
     }
-    let answers = converse(socket, &datagram, last).map_err(|source| Error::Socket {
+    let refusals = converse(socket, &datagram, last).map_err(|source| Error::Socket {
         action: "ask",
         source,
     })?;
-    for (sequence, refusal) in answers {
-        if refusal.is(Errno::ENODEV) || refusal.is(Errno::ENOENT) {
+    for (sequence, refusal) in refusals {
+        if refusal.is(Errno::ENODEV) {
             continue;
         }
         let position = usize::try_from(sequence).unwrap_or_default().checked_sub(1);
-        let request = match position.and_then(|position| names.get(position)) {
-            Some(name) => format!("mark device {name} for deletion"),
-            None => format!("delete {}", names.join(", ")),
+        let request = match position.and_then(|position| indices.get(position)) {
+            Some(index) => format!("mark device {index} for deletion"),
+            None => format!("delete devices {indices:?}"),
         };
         return Err(Error::Refused { request, refusal });
     }
@@ -81,12 +137,9 @@ fn delete_batch(socket: &mut netlink_sys::Socket, names: &[String]) -> Result<()
 
 /// Sends requests 1 to `last`, and returns the refusals when all are answered.
 fn converse(socket: &mut netlink_sys::Socket, datagram: &[u8], last: u32) -> io::Result<Vec<(u32, Refusal)>> {
-    // An answer that an earlier conversation left behind bears a number of its own, and would be mistaken for ours.
+    // Answers that a conversation cut short left behind would be mistaken for ours.
     let mut buffer = vec![0; ANSWER];
-    while socket
-        .recv(&mut buffer.as_mut_slice(), nix::libc::MSG_DONTWAIT)
-        .is_ok()
-    {}
+    while socket.recv(&mut buffer.as_mut_slice(), MSG_DONTWAIT).is_ok() {}
     socket.send(datagram, 0)?;
     let mut refusals = Vec::new();
     let mut answered = 0;

@@ -164,28 +164,51 @@ fn devices_are_set_down_and_deleted_in_a_batch() {
         ip_line("link set eth0 group 77");
         let kernel = start().await;
         apply_all(&kernel, &routes([("10.1.0.5/32", RouteTarget::device("cali0"))])).await;
-        kernel.set_link_down("cali0").await.unwrap();
+        let link = kernel.find_link("cali0").await.unwrap().expect("cali0");
+        assert!(link.up && link.name == "cali0", "{link:?}");
+        kernel.set_link_down(link.index).await.unwrap();
         assert_eq!(show("10.1.0.5/32"), "", "the route is gone when the call returns");
-        assert!(!ip_line("link show cali0").contains("state UP"));
+        assert!(
+            !kernel.find_link("cali0").await.unwrap().unwrap().up,
+            "known at once"
+        );
         kernel
-            .set_link_down("cali-none")
+            .set_link_down(9999)
             .await
             .expect("a device that does not exist is down");
+        assert_eq!(kernel.find_link("cali-none").await.unwrap(), None);
 
-        let mut batch = names.clone();
-        batch.insert(3, "cali-none".to_owned());
-        kernel.delete_links(&batch).await.unwrap();
-        let left = ip_line("-o link show");
-        let left: BTreeSet<&str> = left
-            .lines()
-            .filter_map(|line| line.split([':', '@']).nth(1))
-            .map(str::trim)
-            .collect();
-        assert!(left.contains("eth0"), "{left:?}");
-        assert!(!left.iter().any(|name| name.contains("cali")), "{left:?}");
-        kernel.delete_links(&batch).await.expect("twice is fine");
-        kernel.delete_links(&[]).await.expect("none is fine");
-        let error = kernel.delete_links(&["lo".to_owned()]).await.unwrap_err();
-        assert!(error.to_string().contains("refuses to delete lo"), "{error}");
+        let index = |name: &str| kernel.watch_links().borrow().name(name).expect("a device").index;
+        let batch: Vec<u32> = names.iter().map(|name| index(name)).chain([9999]).collect();
+        let (now, later) = batch.split_at(20);
+        kernel.delete_links(now.iter().copied()).await.unwrap();
+        let names = || {
+            let lines = ip_line("-o link show");
+            lines
+                .lines()
+                .filter_map(|line| line.split([':', '@']).nth(1))
+                .map(|name| name.trim().to_owned())
+                .collect()
+        };
+        let left: BTreeSet<String> = names();
+        assert!(
+            left.contains("eth0") && left.contains("cali20") && !left.contains("cali19"),
+            "{left:?}"
+        );
+        kernel
+            .delete_links(now.iter().copied())
+            .await
+            .expect("twice is fine");
+        kernel.delete_links([]).await.expect("none is fine");
+
+        later.iter().for_each(|index| kernel.delete_link(*index));
+        let gone = || (!names().iter().any(|name| name.contains("cali"))).then_some(());
+        eventually("no cali device", gone, names).await;
+        assert!(names().contains("eth0"));
+        let error = kernel.delete_links([1]).await.unwrap_err();
+        assert!(
+            error.to_string().contains("refuses to delete devices [1]"),
+            "{error}"
+        );
     });
 }

@@ -14,7 +14,7 @@ use crate::kernel::{
     codec::{self, Flagged},
     netlink::{self, Message},
     route::{Op, RouteKey},
-    types::{Error, NextHop, Refusal},
+    types::{Error, Link, NextHop, Refusal},
 };
 
 /// Requests in flight at most: their acknowledgements fit even into a receive buffer of the default size.
@@ -34,27 +34,39 @@ pub(super) enum Request {
     NextHop(IpAddr),
     /// Somebody's, who waits.
     SourceAddress(IpAddr, oneshot::Sender<Result<IpAddr, Error>>),
+    /// Somebody's, who waits.
+    Link(String, oneshot::Sender<Result<Option<Link>, Error>>),
     /// Somebody's, who waits; one of these errors means that there was nothing to do.
     Done {
         description: String,
         harmless: [Errno; 2],
-        reply: oneshot::Sender<Result<(), Error>>,
+        reply: Done,
     },
 }
+
+type Done = oneshot::Sender<Result<(), Error>>;
 
 impl Engine {
     pub(super) fn handle_command(&mut self, command: Command) {
         match command {
             Command::Routes(reply) => drop(reply.send(self.plan.installed())),
-            Command::RemoveRoute(prefix, reply) => self.remove_route(prefix, reply),
-            Command::SetLinkDown(name, reply) => {
-                let description = format!("set device {name} down");
+            Command::RemoveDeviceRoute {
+                prefix,
+                device,
+                reply,
+            } => self.remove_device_route(prefix, &device, reply),
+            Command::FindLink(name, reply) => {
+                self.outbox
+                    .push_back((codec::find_link(&name), Request::Link(name, reply)));
+            }
+            Command::SetLinkDown(index, reply) => {
+                let description = format!("set device {index} down");
                 let request = Request::Done {
                     description,
                     harmless: [Errno::ENODEV, Errno::ENOENT],
                     reply,
                 };
-                self.outbox.push_back((codec::set_down(&name), request));
+                self.outbox.push_back((codec::set_down(index), request));
             }
             Command::SourceAddress(address, reply) => {
                 let request = Request::SourceAddress(address, reply);
@@ -63,16 +75,22 @@ impl Engine {
         }
     }
 
-    fn remove_route(&mut self, prefix: IpNet, reply: oneshot::Sender<Result<(), Error>>) {
+    fn remove_device_route(&mut self, prefix: IpNet, device: &str, reply: Done) {
         let key = RouteKey::ours(prefix);
-        self.plan.forget(&key);
-        let description = format!("delete the route {prefix}");
+        self.plan.forget(&key, device);
+        let Some(link) = self.links.name(device) else {
+            // A route goes with its device.
+            let _ = reply.send(Ok(()));
+            return;
+        };
+        let message =
+            codec::delete_from_device(&key, link.index, self.settings.table, self.settings.protocol);
+        let description = format!("delete the route {prefix} dev {device}");
         let request = Request::Done {
             description,
             harmless: [Errno::ESRCH, Errno::ENOENT],
             reply,
         };
-        let message = codec::delete(&key, self.settings.table, self.settings.protocol);
         self.outbox.push_back((message, request));
     }
 
@@ -157,9 +175,11 @@ impl Engine {
                     .for_each(|dump| dump.handle_message(message.clone()));
                 Ok(())
             }
-            (Some(Request::NextHop(_) | Request::SourceAddress(..)), None) => {
-                if let (Some(request), Some(route)) = (self.in_flight.remove(&sequence), found(message)) {
-                    self.handle_found(request, &route);
+            (Some(Request::NextHop(_) | Request::SourceAddress(..) | Request::Link(..)), None) => {
+                if let (Some(request), NetlinkPayload::InnerMessage(found)) =
+                    (self.in_flight.remove(&sequence), message.payload)
+                {
+                    self.handle_found(request, &found);
                 }
                 Ok(())
             }
@@ -171,18 +191,30 @@ impl Engine {
         }
     }
 
-    /// A lookup found a route.
-    fn handle_found(&mut self, request: Request, route: &RouteMessage) {
-        match request {
-            Request::NextHop(address) => {
+    /// A lookup found something. One whose answer is of another kind than asked for goes unanswered, which its asker
+    /// sees as the end of the task; the kernel gives no such answer.
+    fn handle_found(&mut self, request: Request, found: &RouteNetlinkMessage) {
+        match (request, found) {
+            (Request::NextHop(address), RouteNetlinkMessage::NewRoute(route)) => {
                 let next_hop = self.resolve(address, route);
                 self.next_hops.handle_answer(address, next_hop);
             }
-            Request::SourceAddress(address, reply) => {
+            (Request::SourceAddress(address, reply), RouteNetlinkMessage::NewRoute(route)) => {
                 let source =
                     codec::source(route).ok_or_else(|| unreachable(address, Refusal::of(Errno::ENETUNREACH)));
                 let _ = reply.send(source);
             }
+            (Request::Link(_, reply), RouteNetlinkMessage::NewLink(link)) => {
+                let known = |link: Link| {
+                    let addresses = self.links.index(link.index).map(|known| known.addresses.clone());
+                    Link {
+                        addresses: addresses.unwrap_or_default(),
+                        ..link
+                    }
+                };
+                let _ = reply.send(Ok(codec::link(link).map(known)));
+            }
+            (Request::NextHop(address), _) => self.next_hops.handle_answer(address, NextHop::Unreachable),
             _ => {}
         }
     }
@@ -207,6 +239,16 @@ impl Engine {
             Request::SourceAddress(address, reply) => {
                 let refusal = verdict.err().unwrap_or_else(|| Refusal::of(Errno::ENETUNREACH));
                 let _ = reply.send(Err(unreachable(address, refusal)));
+            }
+            Request::Link(name, reply) => {
+                let result = match verdict {
+                    Err(refusal) if !refusal.is(Errno::ENODEV) => Err(Error::Refused {
+                        request: format!("find device {name}"),
+                        refusal,
+                    }),
+                    _ => Ok(None),
+                };
+                let _ = reply.send(result);
             }
             Request::Done {
                 description,
@@ -237,6 +279,7 @@ impl Engine {
         for (_, request) in self.in_flight.drain() {
             match request {
                 Request::SourceAddress(_, reply) => drop(reply.send(Err(Error::Overrun))),
+                Request::Link(_, reply) => drop(reply.send(Err(Error::Overrun))),
                 Request::Done { reply, .. } => drop(reply.send(Err(Error::Overrun))),
                 Request::Dump | Request::Change(_) | Request::NextHop(_) => {}
             }
@@ -247,13 +290,6 @@ impl Engine {
         self.resync.dump = None;
         self.resync.awaited = true;
         self.resync.wanted = Some(now);
-    }
-}
-
-fn found(message: Message) -> Option<RouteMessage> {
-    match message.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => Some(route),
-        _ => None,
     }
 }
 

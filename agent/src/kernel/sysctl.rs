@@ -1,0 +1,63 @@
+//! Kernel parameters of the node as a whole. Those of a device are the CNI plugin's.
+
+use std::{fs, path::Path};
+
+use super::types::Error;
+
+const V4: &str = "/proc/sys/net/ipv4/ip_forward";
+const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+
+/// Makes the node forward packets, IPv6 too where `v6`. A parameter that is right already is not written, so that a
+/// read-only `/proc/sys` does where the host is set up.
+///
+/// # Errors
+/// [`Error::Sysctl`].
+pub fn enable_forwarding(v6: bool) -> Result<(), Error> {
+    set(V4, "1")?;
+    if v6 { set(V6, "1") } else { Ok(()) }
+}
+
+fn set(path: impl AsRef<Path>, value: &'static str) -> Result<(), Error> {
+    let path = path.as_ref();
+    let describe = |source| Error::Sysctl {
+        path: path.to_owned(),
+        value,
+        source,
+    };
+    if fs::read_to_string(path).map_err(describe)?.trim() == value {
+        return Ok(());
+    }
+    fs::write(path, value).map_err(describe)?;
+    tracing::info!(path = %path.display(), value, "kernel parameter set");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_set_and_a_right_one_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ip_forward");
+        fs::write(&path, "0\n").unwrap();
+        set(&path, "1").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1");
+        fs::write(&path, "1\n").unwrap();
+        set(&path, "1").unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "1\n",
+            "written although it was right"
+        );
+    }
+
+    #[test]
+    fn the_error_names_the_file_and_the_value() {
+        let error = set("/proc/sys/net/none/ip_forward", "1").unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot set /proc/sys/net/none/ip_forward to 1: "),
+            "{error}"
+        );
+    }
+}
