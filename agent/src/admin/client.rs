@@ -44,10 +44,14 @@ pub enum Error {
 /// # Errors
 /// See [`Error`]; [`Reply::Error`] comes as [`Error::Refused`].
 pub fn ask(socket: &Path, query: Query) -> Result<Reply, Error> {
-    let mut stream = UnixStream::connect(socket)
-        .map_err(|source| Error::NotRunning { socket: socket.to_path_buf(), source })?;
-    let reply = converse(&mut stream, query)
-        .map_err(|source| Error::Broken { socket: socket.to_path_buf(), source })?;
+    let mut stream = UnixStream::connect(socket).map_err(|source| Error::NotRunning {
+        socket: socket.to_path_buf(),
+        source,
+    })?;
+    let reply = converse(&mut stream, query).map_err(|source| Error::Broken {
+        socket: socket.to_path_buf(),
+        source,
+    })?;
     match reply {
         Reply::Error(message) => Err(Error::Refused(message)),
         reply => Ok(reply),
@@ -57,6 +61,12 @@ pub fn ask(socket: &Path, query: Query) -> Result<Reply, Error> {
 fn converse(stream: &mut UnixStream, query: Query) -> io::Result<Reply> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write_frame(stream, &Request { version: VERSION, query })?;
+    write_frame(
+        stream,
+        &Request {
+            version: VERSION,
+            query,
+        },
+    )?;
     read_frame(stream)
 }

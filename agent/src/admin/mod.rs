@@ -3,4 +3,5 @@
 //! [`types`] and [`client`] are all that `routectl` uses of this crate.
 
 pub mod client;
+pub mod server;
 pub mod types;

@@ -99,7 +99,10 @@ pub struct Problem {
 impl Problem {
     /// A problem.
     pub fn new(about: impl Into<String>, message: impl Into<String>) -> Self {
-        Problem { about: about.into(), message: message.into() }
+        Problem {
+            about: about.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -148,9 +151,13 @@ pub struct Peer {
     /// Why the last session ended or the last attempt failed; empty where all is well.
     pub last_error: String,
     /// Prefixes accepted from the peer.
-    pub prefixes_received: u64,
+    pub prefixes_received: usize,
     /// Prefixes announced to the peer.
-    pub prefixes_sent: u64,
+    pub prefixes_sent: usize,
+    /// Times the session went down after it was up.
+    pub flaps: u64,
+    /// Prefixes kept for the peer while it restarts (RFC 4724).
+    pub stale_prefixes: usize,
 }
 
 /// Routes of ours in the kernel.
@@ -193,8 +200,10 @@ pub struct Path {
     pub next_hop: Option<IpAddr>,
     /// AS path, as text.
     pub as_path: String,
-    /// LOCAL_PREF.
-    pub local_pref: u32,
+    /// LOCAL_PREF, where the path carries one.
+    pub local_pref: Option<u32>,
+    /// Its peer is restarting and has not announced it again.
+    pub stale: bool,
     /// True for the path in use.
     pub best: bool,
     /// Why it is best, or why it is not.

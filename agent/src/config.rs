@@ -1,0 +1,130 @@
+//! The agent's command line. Every option is one flag and one `ROUTELET_*` variable, so that many agents can share
+//! one machine.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+
+/// routelet, the Routelet node agent: routes this node's pods, tells the other nodes and the top-of-rack routers
+/// about them by BGP, and serves the CNI plugin.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "routelet", version, max_term_width = 110)]
+pub struct Config {
+    /// Where the objects live: `file:DIRECTORY`
+    #[arg(
+        long,
+        env = "ROUTELET_DATASTORE",
+        default_value = "file:/var/lib/routelet/datastore"
+    )]
+    pub datastore: String,
+
+    /// Name of this node, as its Node object is called [default: the host's name]
+    #[arg(long, env = "ROUTELET_NODE_NAME")]
+    pub node_name: Option<String>,
+
+    /// Address of this node: ADDRESS/LENGTH, ADDRESS, or how to find it: `first-found`, `interface=NAME,…`,
+    /// `skip-interface=NAME,…`, `cidr=CIDR,…`
+    #[arg(long, env = "ROUTELET_NODE_IP", default_value = "first-found")]
+    pub node_ip: String,
+
+    /// IPv6 address of this node, in the same forms; `none` for no IPv6
+    #[arg(long, env = "ROUTELET_NODE_IP6", default_value = "none")]
+    pub node_ip6: String,
+
+    /// Directory of the sockets
+    #[arg(long, env = "ROUTELET_RUN_DIR", default_value = "/run/routelet")]
+    pub run_dir: PathBuf,
+
+    /// Directory of what must outlive the agent: its record of the attached pods
+    #[arg(long, env = "ROUTELET_STATE_DIR", default_value = "/var/lib/routelet")]
+    pub state_dir: PathBuf,
+
+    /// Socket of the CNI plugin [default: RUN_DIR/cni.sock]
+    #[arg(long, env = "ROUTELET_CNI_SOCKET")]
+    pub cni_socket: Option<PathBuf>,
+
+    /// Socket of routectl [default: RUN_DIR/admin.sock]
+    #[arg(long, env = "ROUTELET_ADMIN_SOCKET")]
+    pub admin_socket: Option<PathBuf>,
+
+    /// Protocol number that marks our routes in the kernel; routes with another one are never touched
+    #[arg(long, env = "ROUTELET_ROUTE_PROTOCOL", default_value_t = 80,
+          value_parser = clap::value_parser!(u8).range(5..))]
+    pub route_protocol: u8,
+
+    /// Seconds between two full comparisons with the kernel
+    #[arg(long, env = "ROUTELET_RESYNC_SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub resync_seconds: u64,
+
+    /// MTU of the pods' interfaces [default: that of the device with the node's address]
+    #[arg(long, env = "ROUTELET_POD_MTU", value_parser = clap::value_parser!(u32).range(576..=65_535))]
+    pub pod_mtu: Option<u32>,
+
+    /// Seconds that peers keep our routes while the agent is restarted (RFC 4724)
+    #[arg(long, env = "ROUTELET_RESTART_SECONDS", default_value_t = 120,
+          value_parser = clap::value_parser!(u16).range(0..=4095))]
+    pub restart_seconds: u16,
+
+    /// What to log: a level, or directives as of the crate tracing-subscriber (`info,bgp=debug`)
+    #[arg(long, env = "ROUTELET_LOG", default_value = "info")]
+    pub log: String,
+
+    /// How a log line looks
+    #[arg(long, env = "ROUTELET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for a person.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// The node's name: what was given, else the host's.
+    ///
+    /// # Errors
+    /// Where the host has no usable name either.
+    pub fn node_name(&self) -> anyhow::Result<String> {
+        let name = match &self.node_name {
+            Some(name) => name.clone(),
+            // As the kubelet does: the host's name in lower case.
+            None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
+        };
+        let usable = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        anyhow::ensure!(
+            !name.is_empty() && name.len() <= 253 && name.chars().all(usable),
+            "\"{name}\" cannot be the name of a node: at most 253 lower-case letters, digits, '-' and '.' \
+             (--node-name or ROUTELET_NODE_NAME gives another one)"
+        );
+        Ok(name)
+    }
+
+    /// Socket of the CNI plugin.
+    pub fn cni_socket(&self) -> PathBuf {
+        self.cni_socket
+            .clone()
+            .unwrap_or_else(|| self.run_dir.join("cni.sock"))
+    }
+
+    /// Socket of routectl.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.admin_socket
+            .clone()
+            .unwrap_or_else(|| self.run_dir.join("admin.sock"))
+    }
+
+    /// Time between two full comparisons with the kernel.
+    pub fn resync(&self) -> Duration {
+        Duration::from_secs(self.resync_seconds)
+    }
+
+    /// Time that peers keep our routes while the agent is restarted.
+    pub fn restart_time(&self) -> Duration {
+        Duration::from_secs(u64::from(self.restart_seconds))
+    }
+}

@@ -1,0 +1,123 @@
+//! Which routes of ours the kernel should have: pods, blackholes for the node's blocks, and what BGP has learned.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use bgp::BestRoute;
+use ipnet::IpNet;
+
+use crate::{
+    admin::types::Problem,
+    attachments::{Attachment, State},
+    kernel::{Gateway, NextHop, Removal, RouteTarget, Routes},
+    snapshot::Snapshot,
+};
+
+/// All routes. Where two claim a prefix, the pod has it, then the blackhole, then BGP.
+pub fn routes(snapshot: &Snapshot, own_blocks: &BTreeSet<IpNet>, problems: &mut BTreeSet<Problem>) -> Routes {
+    let mut routes = learned_routes(snapshot, problems);
+    // A block of one address is its pod's route or nothing; every other one must not loop through the default route.
+    let blackholed = own_blocks
+        .iter()
+        .filter(|block| block.prefix_len() < block.max_prefix_len());
+    routes.extend(blackholed.map(|block| (*block, RouteTarget::Blackhole)));
+    routes.extend(pod_routes(snapshot));
+    routes
+}
+
+/// What may be deleted: nothing before the first full sync; learned routes of an earlier run not before BGP has
+/// converged, so that a restart of the agent takes no route away.
+pub fn removal(snapshot: &Snapshot) -> Removal {
+    if !snapshot.waiting_for().is_empty() {
+        Removal::Hold
+    } else if snapshot.bgp_converged {
+        Removal::Allow
+    } else {
+        Removal::HoldGateways
+    }
+}
+
+fn pod_routes(snapshot: &Snapshot) -> impl Iterator<Item = (IpNet, RouteTarget)> {
+    let device = |name: &str| RouteTarget::Device {
+        name: name.to_string(),
+    };
+    let owners = device_owners(snapshot).into_values();
+    owners.flat_map(move |attachment| {
+        let target = device(&attachment.host_device);
+        attachment
+            .addresses
+            .iter()
+            .map(move |address| (IpNet::from(*address), target.clone()))
+    })
+}
+
+/// A pod that is created anew under its old name has the device of its predecessor, which may be known here a little
+/// longer: the later one has it.
+fn device_owners(snapshot: &Snapshot) -> BTreeMap<&str, &Attachment> {
+    let mut owners: BTreeMap<&str, &Attachment> = BTreeMap::new();
+    for attachment in snapshot
+        .attachments
+        .values()
+        .filter(|attachment| attachment.state == State::Active)
+    {
+        let owner = owners.entry(&attachment.host_device).or_insert(attachment);
+        if owner.order < attachment.order {
+            *owner = attachment;
+        }
+    }
+    owners
+}
+
+fn learned_routes(snapshot: &Snapshot, problems: &mut BTreeSet<Problem>) -> Routes {
+    let mut routes = Routes::new();
+    for (prefix, route) in snapshot.learned.iter() {
+        match gateways(snapshot, route) {
+            Ok(gateways) => {
+                routes.insert(*prefix, RouteTarget::Gateways(gateways));
+            }
+            // Not looked up yet: the kernel's answer brings us back here.
+            Err(None) => {}
+            Err(Some(hop)) => {
+                let message = format!(
+                    "the next hop {hop}, announced by {}, is not reachable from here",
+                    route.peer
+                );
+                problems.insert(Problem::new(format!("route {prefix}"), message));
+            }
+        }
+    }
+    routes
+}
+
+/// The reachable ones among a route's next hops; where there is none, one that is not (an address of our own is no
+/// way to anywhere else).
+fn gateways(snapshot: &Snapshot, route: &BestRoute) -> Result<Vec<Gateway>, Option<IpAddr>> {
+    let mut gateways = Vec::new();
+    let mut unreachable = None;
+    for hop in &route.next_hops {
+        let (address, device) = match snapshot.next_hops.get(hop) {
+            Some(NextHop::Connected { device }) => (*hop, device),
+            Some(NextHop::Via { gateway, device }) => (*gateway, device),
+            Some(NextHop::Unreachable | NextHop::Local) => {
+                unreachable = Some(*hop);
+                continue;
+            }
+            None => continue,
+        };
+        let gateway = Gateway {
+            address,
+            device: Some(device.clone()),
+            onlink: false,
+        };
+        if !gateways.contains(&gateway) {
+            gateways.push(gateway);
+        }
+    }
+    if gateways.is_empty() {
+        Err(unreachable)
+    } else {
+        Ok(gateways)
+    }
+}
