@@ -69,92 +69,28 @@ const OPTIONAL_TRANSITIVE: u8 = OPTIONAL | TRANSITIVE;
 const OPTIONAL_NON_TRANSITIVE: u8 = OPTIONAL;
 
 /// Sections 7.1 to 7.14 of RFC 7606, and the RFCs of the attributes that came after it.
+#[rustfmt::skip] // One line a rule.
 const RULES: [Rule; 17] = [
     rule(AttributeCode::ORIGIN, WELL_KNOWN, TreatAsWithdraw, true),
     rule(AttributeCode::AS_PATH, WELL_KNOWN, TreatAsWithdraw, true),
     rule(AttributeCode::NEXT_HOP, WELL_KNOWN, TreatAsWithdraw, true),
-    rule(
-        AttributeCode::MULTI_EXIT_DISC,
-        OPTIONAL_NON_TRANSITIVE,
-        TreatAsWithdraw,
-        true,
-    ),
+    rule(AttributeCode::MULTI_EXIT_DISC, OPTIONAL_NON_TRANSITIVE, TreatAsWithdraw, true),
     rule(AttributeCode::LOCAL_PREF, WELL_KNOWN, TreatAsWithdraw, false),
-    rule(
-        AttributeCode::ATOMIC_AGGREGATE,
-        WELL_KNOWN,
-        AttributeDiscard,
-        true,
-    ),
-    rule(
-        AttributeCode::AGGREGATOR,
-        OPTIONAL_TRANSITIVE,
-        AttributeDiscard,
-        true,
-    ),
-    rule(
-        AttributeCode::COMMUNITIES,
-        OPTIONAL_TRANSITIVE,
-        TreatAsWithdraw,
-        true,
-    ),
-    rule(
-        AttributeCode::ORIGINATOR_ID,
-        OPTIONAL_NON_TRANSITIVE,
-        TreatAsWithdraw,
-        false,
-    ),
-    rule(
-        AttributeCode::CLUSTER_LIST,
-        OPTIONAL_NON_TRANSITIVE,
-        TreatAsWithdraw,
-        false,
-    ),
-    rule(
-        AttributeCode::MP_REACH_NLRI,
-        OPTIONAL_NON_TRANSITIVE,
-        SessionReset,
-        true,
-    ),
-    rule(
-        AttributeCode::MP_UNREACH_NLRI,
-        OPTIONAL_NON_TRANSITIVE,
-        SessionReset,
-        true,
-    ),
-    rule(
-        AttributeCode::EXTENDED_COMMUNITIES,
-        OPTIONAL_TRANSITIVE,
-        TreatAsWithdraw,
-        true,
-    ),
+    rule(AttributeCode::ATOMIC_AGGREGATE, WELL_KNOWN, AttributeDiscard, true),
+    rule(AttributeCode::AGGREGATOR, OPTIONAL_TRANSITIVE, AttributeDiscard, true),
+    rule(AttributeCode::COMMUNITIES, OPTIONAL_TRANSITIVE, TreatAsWithdraw, true),
+    rule(AttributeCode::ORIGINATOR_ID, OPTIONAL_NON_TRANSITIVE, TreatAsWithdraw, false),
+    rule(AttributeCode::CLUSTER_LIST, OPTIONAL_NON_TRANSITIVE, TreatAsWithdraw, false),
+    rule(AttributeCode::MP_REACH_NLRI, OPTIONAL_NON_TRANSITIVE, SessionReset, true),
+    rule(AttributeCode::MP_UNREACH_NLRI, OPTIONAL_NON_TRANSITIVE, SessionReset, true),
+    rule(AttributeCode::EXTENDED_COMMUNITIES, OPTIONAL_TRANSITIVE, TreatAsWithdraw, true),
     // RFC 6793 section 6.
-    rule(
-        AttributeCode::AS4_PATH,
-        OPTIONAL_TRANSITIVE,
-        AttributeDiscard,
-        true,
-    ),
-    rule(
-        AttributeCode::AS4_AGGREGATOR,
-        OPTIONAL_TRANSITIVE,
-        AttributeDiscard,
-        true,
-    ),
+    rule(AttributeCode::AS4_PATH, OPTIONAL_TRANSITIVE, AttributeDiscard, true),
+    rule(AttributeCode::AS4_AGGREGATOR, OPTIONAL_TRANSITIVE, AttributeDiscard, true),
     // RFC 8092 section 5.
-    rule(
-        AttributeCode::LARGE_COMMUNITY,
-        OPTIONAL_TRANSITIVE,
-        TreatAsWithdraw,
-        true,
-    ),
+    rule(AttributeCode::LARGE_COMMUNITY, OPTIONAL_TRANSITIVE, TreatAsWithdraw, true),
     // RFC 9234 section 5.
-    rule(
-        AttributeCode::ONLY_TO_CUSTOMER,
-        OPTIONAL_TRANSITIVE,
-        TreatAsWithdraw,
-        true,
-    ),
+    rule(AttributeCode::ONLY_TO_CUSTOMER, OPTIONAL_TRANSITIVE, TreatAsWithdraw, true),
 ];
 
 impl Rule {

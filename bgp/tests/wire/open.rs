@@ -291,6 +291,32 @@ fn two_opens_agree_on_what_both_have() {
 }
 
 #[test]
+fn path_identifiers_go_where_one_sends_and_the_other_receives() {
+    let only = |receive, send| {
+        let entry = AddPath {
+            family: Family::IPV4_UNICAST,
+            receive,
+            send,
+        };
+        open(64512, vec![Capability::AddPath(vec![entry])])
+    };
+    for (ours, theirs, receives, sends) in [
+        (only(false, true), only(false, true), false, false),
+        (only(true, false), only(true, false), false, false),
+        (only(true, false), only(false, true), true, false),
+        (only(false, true), only(true, false), false, true),
+        (only(false, false), only(true, true), false, false),
+    ] {
+        let agreed = Negotiated::from_opens(&ours, &theirs);
+        let found = (
+            !agreed.add_path_receive.is_empty(),
+            !agreed.add_path_send.is_empty(),
+        );
+        assert_eq!(found, (receives, sends), "{ours:?} {theirs:?}");
+    }
+}
+
+#[test]
 fn values_are_what_configuration_writes() {
     assert!(HoldTime::new(2).is_err());
     assert!(serde_json::from_str::<HoldTime>("1").is_err());

@@ -67,8 +67,20 @@ fn v6_prefixes() -> impl Strategy<Value = Vec<IpNet>> {
     vec((any::<u128>(), 32_u8..=128).prop_map(net), 1..20)
 }
 
+/// It guesses whether AS numbers have two octets or four: two, if what would then be the next segment looks like one.
+fn unmistakable_asn() -> impl Strategy<Value = Asn> {
+    let segment_type = |octet: u8| octet == 1 || octet == 2;
+    let is_clear = move |asn: &u32| {
+        let [first, _, third, _] = asn.to_be_bytes();
+        !segment_type(first) && !segment_type(third)
+    };
+    (1_u32..=u32::MAX)
+        .prop_filter("looks like a segment", is_clear)
+        .prop_map(Asn)
+}
+
 fn rich_attributes() -> impl Strategy<Value = Attributes> {
-    let asns = vec((1_u32..=u32::MAX).prop_map(Asn), 1..10);
+    let asns = vec(unmistakable_asn(), 1..10);
     let large =
         (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(global, local1, local2)| LargeCommunity {
             global,

@@ -317,3 +317,23 @@ fn host_bits_never_leave() {
         nlri(&["10.0.0.64/26"])
     );
 }
+
+#[test]
+fn messages_are_filled_to_the_last_octet() {
+    let session = session(SessionType::Ebgp);
+    for (family, hop, default) in [
+        (Family::IPV4_UNICAST, v4_hop(), "0.0.0.0/0"),
+        (Family::IPV6_UNICAST, v6_hop(), "::/0"),
+    ] {
+        let routes = vec![nlri(&[default])[0]; 9000];
+        let mut out = BytesMut::new();
+        encode_announcements(family, hop, &attributes(), &routes, &session, &mut out).unwrap();
+        encode_withdrawals(family, &routes, &session, &mut out).unwrap();
+        let lengths = lengths(&out);
+        assert_eq!(
+            lengths.iter().filter(|length| **length == 4096).count(),
+            4,
+            "{family}: {lengths:?}"
+        );
+    }
+}
