@@ -1,5 +1,7 @@
 //! The speaker against BIRD 2, in network namespaces.
 
+#![allow(clippy::unwrap_used)] // A test may.
+
 #[path = "bird/lab.rs"]
 mod lab;
 

@@ -290,7 +290,7 @@ impl SpeakerCore {
             .collect();
         for address in due {
             self.with_peer(address, now, |peer, cx| peer.handle_timeouts(cx));
-            self.expire_stale(address, now);
+            self.expire_restart(address, now);
         }
         if self.convergence.expire(now) {
             self.on_converged();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info};
 
 use super::connection::Connection;
-use super::restart::Stale;
+use super::restart::{RESTARTED_PEER_SETTLES, Stale};
 use super::{ConnIds, ConnectRequest, Identity, Output, open};
 use crate::config::PeerConfig;
 use crate::fsm::{
@@ -94,6 +94,8 @@ pub(crate) struct Session {
     pub(crate) end_of_rib_received: BTreeSet<Family>,
     /// The families whose End-of-RIB we still owe.
     pub(crate) end_of_rib_due: BTreeSet<Family>,
+    /// The peer has restarted and may be waiting for our End-of-RIB; until then we wait for its own.
+    pub(crate) settling_until: Option<Instant>,
 }
 
 /// One peer.
@@ -164,10 +166,12 @@ impl Peer {
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let stale = self.stale.as_ref().map(|stale| stale.deadline);
+        let settling = self.session.as_ref().and_then(|session| session.settling_until);
         [
             self.main.fsm.next_timeout(),
             self.inbound.fsm.next_timeout(),
             stale,
+            settling,
         ]
         .into_iter()
         .flatten()
@@ -587,6 +591,9 @@ impl Peer {
         self.malformed_logged = false;
         info!(parent: &self.span, router_id = %agreed.open.router_id, hold_time = %agreed.negotiated.hold_time,
             "session established");
+        let settling_until = agreed
+            .peer_is_restarting()
+            .then(|| cx.now + RESTARTED_PEER_SETTLES);
         self.session = Some(Session {
             agreed,
             local_address: local.unwrap_or(self.address),
@@ -594,6 +601,7 @@ impl Peer {
             adj_rib_out: AdjRibOut::default(),
             end_of_rib_received: BTreeSet::new(),
             end_of_rib_due: families,
+            settling_until,
         });
         cx.events.push(PeerEvent::Up);
     }

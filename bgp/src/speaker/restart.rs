@@ -20,6 +20,9 @@ use super::peer::Peer;
 use crate::fsm::Agreed;
 use crate::types::Family;
 
+/// How long we wait for the End-of-RIB of a peer that has restarted like us and may be waiting for ours. RFC 4724
+/// section 4.1 would not wait at all; its own routes come in that time.
+pub(crate) const RESTARTED_PEER_SETTLES: Duration = Duration::from_secs(5);
 /// How long a peer that is back may take to send its End-of-RIB.
 const END_OF_RIB_WAIT: Duration = Duration::from_secs(300);
 /// How long routes may stay stale however often the peer comes and goes, unless its restart time is longer.
@@ -81,10 +84,11 @@ impl Convergence {
 }
 
 impl Peer {
-    /// Whether nothing more is to be waited for: the peer has sent everything, or restarts itself and waits for us.
+    /// Whether nothing more is to be waited for: the peer has sent everything, or has restarted like us and settled.
     fn is_synced(&self) -> bool {
         self.session.as_ref().is_some_and(|session| {
-            session.agreed.peer_is_restarting()
+            let settled = session.agreed.peer_is_restarting() && session.settling_until.is_none();
+            settled
                 || session
                     .agreed
                     .negotiated
@@ -186,7 +190,18 @@ impl SpeakerCore {
     }
 
     /// The time of a restarting peer may be over.
-    pub(super) fn expire_stale(&mut self, address: IpAddr, now: Instant) {
+    pub(super) fn expire_restart(&mut self, address: IpAddr, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&address) else {
+            return;
+        };
+        let settling = peer.session.as_mut().map(|session| &mut session.settling_until);
+        if settling.is_some_and(|until| until.take_if(|until| *until <= now).is_some()) {
+            self.check_converged();
+        }
+        self.expire_stale(address, now);
+    }
+
+    fn expire_stale(&mut self, address: IpAddr, now: Instant) {
         let Some(peer) = self.peers.get_mut(&address) else {
             return;
         };
