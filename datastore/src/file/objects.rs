@@ -4,8 +4,8 @@
 //! file is read again when its inode, size or times differ, or when they are so recent that a second change in the
 //! same clock tick could hide behind them.
 //!
-//! A manifest that does not parse is logged once, and its last good version stays in force for as long as this
-//! process lives and the file is there. It cannot be updated: an update would lose what the hand wrote.
+//! A manifest that does not parse is an error of whoever asks for it, and a line in the log where it is left out of
+//! a list. Its last good version stays in force for as long as this process lives and the file is there. It cannot be updated: an update would lose what the hand wrote.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -33,6 +33,8 @@ const TIMES_SETTLE: Duration = Duration::from_millis(50);
 pub(super) struct Objects {
     pub(super) root: PathBuf,
     parsed: Mutex<HashMap<PathBuf, Parsed>>,
+    /// Files of another ending that were logged.
+    misnamed: Mutex<BTreeSet<PathBuf>>,
     /// Held by the writer of this process; true once the directory has been looked through before a first write.
     pub(super) writer: Mutex<bool>,
 }
@@ -45,6 +47,8 @@ struct Parsed {
     hash: String,
     outcome: Result<Arc<Manifest>, Box<Invalid>>,
     last_good: Option<Arc<Manifest>>,
+    /// True once its outcome was logged.
+    logged: bool,
 }
 
 /// Changes whenever a file does.
@@ -87,6 +91,7 @@ impl Objects {
         Objects {
             root,
             parsed: Mutex::default(),
+            misnamed: Mutex::default(),
             writer: Mutex::default(),
         }
     }
@@ -99,10 +104,22 @@ impl Objects {
     /// All usable objects of a kind, ordered by name.
     pub(super) fn list(&self, kind: &KindInfo) -> Result<Vec<Arc<Manifest>>> {
         let mut manifests = Vec::new();
-        for key in self.files(kind)?.keys {
+        let files = self.files(kind)?;
+        for path in files.misnamed {
+            let invalid = misnamed(kind, &path);
+            if self.misnamed().insert(path) {
+                tracing::warn!("{invalid}");
+            }
+        }
+        for key in files.keys {
             match self.look(kind, &key)? {
                 Look::Good(manifest) => manifests.push(manifest),
-                Look::Broken { last_good, .. } => manifests.extend(last_good),
+                Look::Broken {
+                    invalid, last_good, ..
+                } => {
+                    self.log_once(kind, &key, &invalid, last_good.is_some());
+                    manifests.extend(last_good);
+                }
                 Look::Missing => {}
             }
         }
@@ -115,9 +132,13 @@ impl Objects {
         match self.look(kind, &key)? {
             Look::Good(manifest) => Ok(manifest),
             Look::Broken {
+                invalid,
                 last_good: Some(manifest),
                 ..
-            } => Ok(manifest),
+            } => {
+                self.log_once(kind, &key, &invalid, true);
+                Ok(manifest)
+            }
             Look::Broken { invalid, .. } => Err(Error::Invalid(invalid)),
             Look::Missing => {
                 self.must_be_there()?;
@@ -207,6 +228,20 @@ impl Objects {
         Ok(self.parse(kind, key, &path, &bytes, &metadata))
     }
 
+    /// Logs a broken manifest whose error no caller gets, once for each content.
+    fn log_once(&self, kind: &KindInfo, key: &Key, invalid: &Invalid, kept: bool) {
+        let path = key.path(&self.folder(kind));
+        let mut parsed = self.parsed();
+        let first = parsed
+            .get_mut(&path)
+            .is_some_and(|entry| !std::mem::replace(&mut entry.logged, true));
+        match (first, kept) {
+            (false, _) => {}
+            (true, true) => tracing::warn!("{invalid}; its last good version stays in force"),
+            (true, false) => tracing::warn!("{invalid}; it is left out"),
+        }
+    }
+
     /// True where a hand may still be writing the file.
     pub(super) fn is_being_edited(&self, kind: &KindInfo, key: &Key, quiet: Duration) -> bool {
         fs::metadata(key.path(&self.folder(kind)))
@@ -242,15 +277,13 @@ impl Objects {
             (Ok(manifest), _) => Some(Arc::clone(manifest)),
             (Err(_), before) => before.and_then(|entry| entry.last_good),
         };
-        if let Err(invalid) = &outcome {
-            tracing::warn!(kept = last_good.is_some(), "{invalid}");
-        }
         let entry = Parsed {
             signature,
             settled,
             hash,
             outcome,
             last_good,
+            logged: false,
         };
         let look = entry.look();
         parsed.insert(path.to_path_buf(), entry);
@@ -268,6 +301,7 @@ impl Objects {
             hash: content_hash(text.as_bytes()),
             outcome: Ok(Arc::clone(manifest)),
             last_good: Some(Arc::clone(manifest)),
+            logged: false,
         };
         self.parsed().insert(path, entry);
     }
@@ -275,6 +309,10 @@ impl Objects {
     pub(super) fn forget(&self, path: &Path) -> Look {
         self.parsed().remove(path);
         Look::Missing
+    }
+
+    fn misnamed(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.misnamed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn parsed(&self) -> MutexGuard<'_, HashMap<PathBuf, Parsed>> {

@@ -224,11 +224,7 @@ impl Follower {
         }
         if let Some(now) = found.misnamed {
             let new = now.difference(&self.misnamed);
-            events.extend(new.map(|path| {
-                let invalid = misnamed(kind, path);
-                tracing::warn!("{invalid}");
-                RawEvent::Invalid(invalid)
-            }));
+            events.extend(new.map(|path| RawEvent::Invalid(misnamed(kind, path))));
             self.misnamed = now;
         }
         events
