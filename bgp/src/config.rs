@@ -212,6 +212,7 @@ impl PeerConfig {
         // What only steers export or names the peer is applied to the running session.
         let comparable = |config: &PeerConfig| PeerConfig {
             name: String::new(),
+            families: config.families().into_iter().collect(),
             next_hop: NextHopMode::Auto,
             next_hop_v4: None,
             next_hop_v6: None,

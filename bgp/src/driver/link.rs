@@ -54,9 +54,10 @@ impl Link {
     /// Opens a connection; [`LinkEvent::Connected`] or [`LinkEvent::Closed`] follows.
     pub(super) fn connect(conn: ConnId, request: ConnectRequest, events: mpsc::Sender<LinkEvent>) -> Self {
         let task = tokio::spawn(async move {
+            let remote = request.remote;
             let event = match socket::connect(request).await {
                 Ok(stream) => LinkEvent::Connected(conn, stream),
-                Err(error) => LinkEvent::Closed(conn, error.to_string()),
+                Err(error) => LinkEvent::Closed(conn, format!("cannot connect to {remote}: {error}")),
             };
             // Nobody to tell means that the speaker is gone.
             let _ = events.send(event).await;

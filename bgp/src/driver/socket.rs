@@ -35,7 +35,9 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub(super) async fn connect(request: ConnectRequest) -> io::Result<TcpStream> {
     let socket = tcp(&request.remote)?;
     if let Some(source) = request.source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.bind(&SocketAddr::new(source, 0).into()).map_err(|error| {
+            io::Error::new(error.kind(), format!("from source address {source}: {error}"))
+        })?;
     }
     // Before the handshake, so that it applies to the first packet.
     set_ttl(&SockRef::from(&socket), request.remote.ip(), request.ttl)?;

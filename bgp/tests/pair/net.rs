@@ -60,6 +60,9 @@ pub(crate) struct Sent {
     pub(crate) notification: Option<Notification>,
 }
 
+/// One end of a connection: the node and its name for it.
+type End = (usize, ConnId);
+
 #[derive(Debug)]
 pub(crate) struct Node {
     /// None while the node is down.
@@ -72,7 +75,7 @@ pub(crate) struct Node {
     /// Every prefix that was withdrawn from whoever follows the routes.
     pub(crate) withdrawn: Vec<IpNet>,
     pub(crate) converged: bool,
-    unread: HashMap<ConnId, VecDeque<(Bytes, (usize, ConnId))>>,
+    unread: HashMap<ConnId, VecDeque<(Bytes, End)>>,
 }
 
 #[derive(Debug)]
@@ -92,7 +95,7 @@ enum Event {
         node: usize,
         conn: ConnId,
         bytes: Bytes,
-        sender: (usize, ConnId),
+        sender: End,
     },
     Written {
         node: usize,
@@ -113,10 +116,10 @@ pub(crate) struct Net {
     events: BTreeMap<(Instant, u64), Event>,
     sequence: u64,
     /// The other end of each connection.
-    ends: HashMap<(usize, ConnId), (usize, ConnId)>,
+    ends: HashMap<End, End>,
     random: u64,
     /// Bytes of one direction that are not a whole message yet, for the record.
-    partial: HashMap<(usize, ConnId), BytesMut>,
+    partial: HashMap<End, BytesMut>,
 }
 
 impl Net {
@@ -434,7 +437,7 @@ impl Net {
         }
     }
 
-    fn close(&mut self, end: (usize, ConnId), reason: &'static str) {
+    fn close(&mut self, end: End, reason: &'static str) {
         if let Some((node, conn)) = self.ends.remove(&end) {
             self.schedule(LATENCY, Event::Closed { node, conn, reason });
         }
