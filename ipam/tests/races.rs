@@ -41,6 +41,8 @@ struct Process {
     /// Handles that may have addresses: of assignments and releases that failed or were cut off.
     uncertain: Vec<String>,
     lives: u64,
+    /// Works on no handle but the one that all processes share.
+    shared_only: bool,
 }
 
 impl Process {
@@ -83,7 +85,8 @@ impl Process {
     }
 
     async fn operate(&mut self, allocator: &Allocator) {
-        match self.rng.below(100) {
+        let (first, last) = if self.shared_only { (70, 84) } else { (0, 100) };
+        match first + self.rng.below(last - first) {
             0..40 => self.assign(allocator).await,
             40..70 => self.release(allocator).await,
             70..78 => {
@@ -157,14 +160,13 @@ impl Process {
     }
 }
 
-async fn simulate(seed: u64, odds: Odds) {
+async fn simulate(seed: u64, odds: Odds, nodes: &[&str]) {
     let world = World::with_blocks("10.0.0.0/27", 30).await;
     world
         .pool("six", "fd00::/123", |p| p.block_size = Some(126))
         .await;
     let ledger = Ledger::default();
     let checked = Arc::new(AtomicU64::new(0));
-    let nodes = ["a", "a", "b", "c"];
     let process = |(i, node): (usize, &&str)| Process {
         world: world.clone(),
         node: (*node).to_string(),
@@ -177,6 +179,7 @@ async fn simulate(seed: u64, odds: Odds) {
         held: BTreeMap::new(),
         uncertain: Vec::new(),
         lives: (i as u64) << 8,
+        shared_only: nodes == ONE_HANDLE,
     };
     let running: Vec<_> = nodes
         .iter()
@@ -227,9 +230,14 @@ async fn finish(world: &World, processes: Vec<Process>, seed: u64) {
 
 async fn simulate_seeds(first: u64, count: u64, odds: Odds) {
     for seed in first..first + count {
-        simulate(seed, odds).await;
+        simulate(seed, odds, &NODES).await;
     }
 }
+
+/// Where the processes run.
+const NODES: [&str; 4] = ["a", "a", "b", "c"];
+/// The same, for processes that all work on one handle.
+const ONE_HANDLE: [&str; 3] = ["a", "a", "a"];
 
 const CALM: Odds = Odds {
     conflict: 0,
@@ -245,7 +253,7 @@ fn seeds() -> u64 {
     std::env::var("ROUTELET_SEEDS")
         .ok()
         .and_then(|n| n.parse().ok())
-        .unwrap_or(6)
+        .unwrap_or(12)
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,4 +289,11 @@ async fn everything_at_once() {
         die: 15,
     };
     simulate_seeds(4000, seeds(), odds).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_handle_in_several_processes() {
+    for seed in 5000..5000 + seeds() * 4 {
+        simulate(seed, Odds { conflict: 20, ..CALM }, &ONE_HANDLE).await;
+    }
 }

@@ -255,15 +255,14 @@ impl Core {
         Ok(Released::Done)
     }
 
-    /// A block that was to be taken away turned out to be in use: makes it its node's again, which would else not
-    /// announce it. Where anything changes on the way, somebody else is at it.
+    /// A block that was to be taken away has changed. Where it is its node's still, and so in use, makes it so for
+    /// all to see: the node would else not announce it. Where it is gone, the affinity goes too. Where anything
+    /// changes on the way, somebody else is at it.
     async fn restore(&self, mut affinity: BlockAffinity) -> Result<()> {
-        let Some(block) = self.block(&affinity.spec.cidr).await? else {
-            return Ok(());
+        let block = self.block(&affinity.spec.cidr).await?;
+        let Some(block) = block.filter(|block| is_of(block, &affinity.spec.node)) else {
+            return self.objects.delete(affinity).await.map(drop);
         };
-        if !is_of(&block, &affinity.spec.node) {
-            return Ok(());
-        }
         affinity.spec.state = AffinityState::Pending;
         if let Some(affinity) = self.objects.swap(&affinity).await?
             && self.touch(block).await?

@@ -175,11 +175,16 @@ fn blocks_of(handle: &IpamHandle) -> Vec<IpNet> {
     parsed.collect()
 }
 
+/// By handle, and bound to the allocations that stand: by the time of the release they may be somebody else's.
 fn group_by_handle(block: &Block, releases: Vec<Release>) -> BTreeMap<Option<String>, Vec<Release>> {
     let mut groups: BTreeMap<Option<String>, Vec<Release>> = BTreeMap::new();
-    for release in releases {
+    for mut release in releases {
         let owner = block.owner_of(release.address);
         let handle = owner.and_then(handle_of).map(names::handle);
+        release.handle = release.handle.or_else(|| handle.clone());
+        release.sequence_number = release
+            .sequence_number
+            .or_else(|| block.sequence_of(release.address));
         groups.entry(handle).or_default().push(release);
     }
     groups

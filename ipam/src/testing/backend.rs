@@ -79,6 +79,8 @@ impl Cluster {
             cluster: self.clone(),
             plan: Mutex::new((0, plan)),
             died: Notify::new(),
+            held: Notify::new(),
+            go: Notify::new(),
         };
         Client {
             shared: Arc::new(shared),
@@ -96,6 +98,8 @@ struct Shared {
     cluster: Cluster,
     plan: Mutex<(u64, Plan)>,
     died: Notify,
+    held: Notify,
+    go: Notify,
 }
 
 impl Client {
@@ -112,6 +116,16 @@ impl Client {
     /// Completes when the plan has let the process die.
     pub async fn died(&self) {
         self.shared.died.notified().await;
+    }
+
+    /// Completes when the plan holds a call.
+    pub async fn held(&self) {
+        self.shared.held.notified().await;
+    }
+
+    /// Lets the call that is held be carried out.
+    pub fn go(&self) {
+        self.shared.go.notify_one();
     }
 
     async fn call<T>(
@@ -140,6 +154,11 @@ impl Client {
                 for _ in 0..turns {
                     tokio::task::yield_now().await;
                 }
+                carry_out()
+            }
+            Fault::Hold => {
+                self.shared.held.notify_one();
+                self.shared.go.notified().await;
                 carry_out()
             }
             Fault::DieBefore => self.die().await,

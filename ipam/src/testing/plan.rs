@@ -50,6 +50,8 @@ pub enum Fault {
     Repeated,
     /// It is carried out after others have had so many turns.
     Pause(u32),
+    /// It waits for [`Client::go`](super::Client::go) and is then carried out.
+    Hold,
     /// The process dies before.
     DieBefore,
     /// The process dies after it was carried out.
