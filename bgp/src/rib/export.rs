@@ -52,6 +52,10 @@ impl fmt::Display for NotSent {
     }
 }
 
+/// MED of what another speaker of our AS originates, when we tell another AS: above the none (which counts as 0) of its
+/// originator, so that a router that peers with both sends packets straight to where they belong.
+const TRANSIT_MED: u32 = 100;
+
 /// The peer as export sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct ExportTo<'a> {
@@ -138,11 +142,11 @@ fn external_attributes(learned: &Attributes, source: Source, to: &ExportTo<'_>) 
     Attributes {
         as_path: learned.as_path.without_confederation().prepend(to.local_as, 1),
         local_pref: None,
-        // A MED is for the AS it was given to, and goes no further.
-        med: if source == Source::Local {
-            learned.med
-        } else {
-            None
+        // A MED is for the AS it was given to, and goes no further (RFC 4271, section 5.1.4).
+        med: match source {
+            Source::Local => learned.med,
+            Source::Internal { .. } => Some(TRANSIT_MED),
+            Source::External(_) => None,
         },
         originator_id: None,
         cluster_list: Vec::new(),

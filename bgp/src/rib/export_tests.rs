@@ -89,6 +89,21 @@ fn a_route_from_outside_goes_in_unchanged_and_out_with_our_as() {
 }
 
 #[test]
+fn outside_prefers_the_originator_to_us() {
+    let source = Source::Internal {
+        peer: addr(5),
+        router_id: RouterId::from(5),
+        client: false,
+    };
+    let med = send(&best(source), &ebgp()).unwrap().attributes.med;
+    assert_eq!(
+        med,
+        Some(TRANSIT_MED),
+        "above the none of the speaker that originates it"
+    );
+}
+
+#[test]
 fn next_hop_modes() {
     let external = best(Source::External(addr(5)));
     let with = |mode, config: PeerConfig| PeerConfig {
