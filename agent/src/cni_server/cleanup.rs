@@ -1,5 +1,5 @@
-//! What nobody asks for any more: releases that had to wait, pods of an earlier boot, and DELs that the plugin
-//! queued on disk while no agent answered.
+//! What nobody asks for any more: releases that had to wait, pods of an earlier boot, devices whose deletion an earlier
+//! agent did not live to see, and DELs that the plugin queued on disk while no agent answered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +25,7 @@ pub async fn clean_up(server: Arc<CniServer>, queue: Queue, stop: CancellationTo
         }
         server.replay(&queue).await;
         server.release_what_waits().await;
+        server.delete_orphans().await;
     }
 }
 
@@ -79,6 +80,26 @@ impl CniServer {
             }
             if let Err(failure) = self.detach(attachment.clone()).await {
                 tracing::warn!(handle = attachment.handle, %failure, "cannot clean up yet");
+            }
+        }
+    }
+
+    /// Deletes devices that bear an attachment's label while there is no such attachment. The plugin labels a device
+    /// only after the record of its attachment is durable.
+    async fn delete_orphans(&self) {
+        let links = self.kernel.watch_links().borrow().clone();
+        for link in links.iter() {
+            let Some(id) = link.alias.as_deref().and_then(cni::veth::parse_label) else {
+                continue;
+            };
+            let _turn = self.locks.lock(&id).await;
+            if self.attachments.get(&id).is_none() {
+                tracing::info!(
+                    device = link.name,
+                    container = id.container_id,
+                    "deleting a device no pod has"
+                );
+                self.kernel.delete_link(link.index);
             }
         }
     }
