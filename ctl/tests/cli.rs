@@ -367,6 +367,17 @@ fn a_broken_manifest_is_named_beside_the_good_ones() {
     );
 }
 
+#[test]
+fn a_misspelt_field_is_named() {
+    let place = Place::new();
+    place.manifest("ippools/pods.yaml", &POOL.replace("natOutgoing", "natOutgoin"));
+    let err = text(&place.run(&["get", "ippools"]).stderr);
+    assert!(
+        err.ends_with("pods.yaml:4: spec.natOutgoin: no such field in IPPool: it has no effect\n"),
+        "{err}"
+    );
+}
+
 fn status() -> Status {
     let peer = |address: &str, kind, established: bool| Peer {
         address: address.parse().expect("an address"),

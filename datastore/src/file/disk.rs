@@ -10,9 +10,9 @@
 //!   with the objects before its first write. A delete leaves no object to compare with: it does `fsync`.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -122,11 +122,17 @@ impl DirLock {
     }
 
     /// Replaces a file, or creates it with its folder; durable when it returns, and on failure nothing has changed.
-    pub(super) fn write(&self, path: &Path, content: &str) -> Result<()> {
+    /// A file keeps its permissions; a new one gets `mode`.
+    pub(super) fn write(&self, path: &Path, content: &str, mode: u32) -> Result<()> {
         let folder = path.parent().unwrap_or(&self.dir);
         create_dir(folder)?;
         let temporary = folder.join(TEMPORARY);
-        let written = write_synced(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+        let permissions = fs::metadata(path).map_or_else(
+            |_| Permissions::from_mode(mode),
+            |metadata| metadata.permissions(),
+        );
+        let written =
+            write_synced(&temporary, content, permissions).and_then(|()| fs::rename(&temporary, path));
         if let Err(error) = written {
             // The first error is the one to tell; what cannot be removed is truncated by the next write.
             let _ = fs::remove_file(&temporary);
@@ -151,14 +157,15 @@ impl DirLock {
     }
 }
 
-fn write_synced(path: &Path, content: &str) -> io::Result<()> {
+fn write_synced(path: &Path, content: &str, permissions: Permissions) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(0o644)
+        .mode(0o600)
         .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(path)?;
+    file.set_permissions(permissions)?;
     file.write_all(content.as_bytes())?;
     file.sync_all()
 }

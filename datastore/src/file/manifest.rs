@@ -18,9 +18,10 @@ use uuid::Uuid;
 use super::{
     layout::{Key, full_name, hex},
     lines::line_of,
+    merge::unknown_fields,
     yaml::to_yaml,
 };
-use crate::{FieldError, Invalid, KindInfo};
+use crate::{FieldError, Invalid, KindInfo, types::CALICO_GROUP};
 
 const SEAL: &str = "# routelet: revision ";
 const SEAL_HASH: &str = ", sha256 ";
@@ -52,10 +53,29 @@ impl Manifest {
                 message: "not UTF-8 text".to_string(),
             })
         })?;
-        Self::parse_text(kind, key, text).map_err(|mut error| {
+        let manifest = Self::parse_text(kind, key, text).map_err(|mut error| {
             error.line = error.line.or_else(|| line_of(text, &error.field));
             invalid(error)
-        })
+        })?;
+        manifest.log_unknown(kind, path, text);
+        Ok(manifest)
+    }
+
+    /// Says which fields of a hand-written spec have no effect: most often they are misspelt. Kubernetes' own kinds
+    /// have many that are no concern of ours.
+    fn log_unknown(&self, kind: &KindInfo, path: &Path, text: &str) {
+        if self.sealed || kind.group != CALICO_GROUP {
+            return;
+        }
+        let spec = |value: &Value| value.get("spec").cloned().unwrap_or_default();
+        for field in unknown_fields("spec", &spec(&self.raw), &spec(&self.object)) {
+            let line = line_of(text, &field).unwrap_or(1);
+            tracing::warn!(
+                "{}:{line}: {field}: no such field in {}: it has no effect",
+                path.display(),
+                kind.kind
+            );
+        }
     }
 
     fn parse_text(kind: &KindInfo, key: &Key, text: &str) -> Result<Self, FieldError> {

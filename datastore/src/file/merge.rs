@@ -39,6 +39,43 @@ fn keep_in_map(new: &mut Map<String, Value>, raw: &Map<String, Value>, known: &V
     }
 }
 
+/// The fields of `raw` that the type does not know and that say something, as paths below `path`.
+///
+/// A field that the type knows is absent from `known` only where it says nothing (null, false, empty).
+pub(super) fn unknown_fields(path: &str, raw: &Value, known: &Value) -> Vec<String> {
+    match (raw, known) {
+        (Value::Object(raw), Value::Object(known)) => raw
+            .iter()
+            .flat_map(|(key, raw)| {
+                let path = format!("{path}.{key}");
+                match known.get(key) {
+                    Some(known) => unknown_fields(&path, raw, known),
+                    None if says_nothing(raw) => Vec::new(),
+                    None => vec![path],
+                }
+            })
+            .collect(),
+        (Value::Array(raw), Value::Array(known)) => raw
+            .iter()
+            .zip(known)
+            .enumerate()
+            .flat_map(|(at, (raw, known))| unknown_fields(&format!("{path}[{at}]"), raw, known))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_u64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -82,6 +119,16 @@ mod tests {
         assert_eq!(
             kept(json!({"a": [1]}), json!({"a": {"x": 1}}), json!({"a": {"x": 1}})),
             json!({"a": [1]})
+        );
+    }
+
+    #[test]
+    fn unknown_fields_are_named_by_their_paths() {
+        let raw = json!({"a": 1, "natOutgoin": true, "empty": [], "off": false, "rules": [{"x": 1}, {"x": 1, "y": 2}]});
+        let known = json!({"a": 1, "rules": [{"x": 1}, {"x": 1}]});
+        assert_eq!(
+            unknown_fields("spec", &raw, &known),
+            ["spec.natOutgoin", "spec.rules[1].y"]
         );
     }
 }

@@ -139,6 +139,15 @@ impl Notifier {
         notifier
     }
 
+    /// One that hears nothing, as on a machine without inotify.
+    #[cfg(test)]
+    pub(super) fn deaf() -> Arc<Self> {
+        Arc::new(Notifier {
+            kernel: None,
+            signals: Mutex::default(),
+        })
+    }
+
     /// An ear for one kind.
     pub(super) fn subscribe(&self, folder: PathBuf, namespaced: bool) -> Arc<Signal> {
         let signal = Arc::new(Signal {
@@ -254,4 +263,71 @@ async fn read_events(mut events: EventStream<Vec<u8>>, notifier: Weak<Notifier>)
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signal(namespaced: bool) -> Signal {
+        Signal {
+            folder: PathBuf::from("/d/pods"),
+            namespaced,
+            hints: Mutex::default(),
+            notify: Notify::new(),
+        }
+    }
+
+    fn hints(signal: &Signal) -> (bool, Vec<(String, bool)>) {
+        let Hints { all, files } = signal.take();
+        (
+            all,
+            files
+                .into_iter()
+                .map(|(key, unlinked)| (key.full_name(), unlinked))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn events_become_hints_on_the_files_of_the_kind() {
+        let wide = signal(false);
+        wide.touch(Path::new("/d/pods"), "a.yaml", EventMask::CREATE);
+        wide.touch(Path::new("/d/pods"), "a.yaml", EventMask::DELETE);
+        wide.touch(Path::new("/d/pods"), "b.yaml", EventMask::DELETE);
+        wide.touch(Path::new("/d/pods"), "b.yaml", EventMask::MOVED_TO);
+        for (folder, name) in [
+            ("/d/pods", ".routelet.tmp"),
+            ("/d/pods", "a.yaml~"),
+            ("/d/pods/red", "c.yaml"),
+            ("/d", "pods.yaml"),
+        ] {
+            wide.touch(Path::new(folder), name, EventMask::CLOSE_WRITE);
+        }
+        assert_eq!(
+            hints(&wide),
+            (false, vec![("a".to_string(), true), ("b".to_string(), false)])
+        );
+
+        let narrow = signal(true);
+        narrow.touch(Path::new("/d/pods/red"), "a.yaml", EventMask::CLOSE_WRITE);
+        narrow.touch(Path::new("/d/pods"), "stray.yaml", EventMask::CLOSE_WRITE);
+        assert_eq!(hints(&narrow), (false, vec![("red/a".to_string(), false)]));
+        narrow.touch(Path::new("/d/pods"), "blue", EventMask::CREATE | EventMask::ISDIR);
+        assert!(hints(&narrow).0);
+    }
+
+    #[test]
+    fn a_flood_of_events_becomes_one_look_at_everything() {
+        let signal = signal(false);
+        for at in 0..10 * MAX_HINTS {
+            signal.touch(
+                Path::new("/d/pods"),
+                &format!("{at}.yaml"),
+                EventMask::CLOSE_WRITE,
+            );
+        }
+        assert!(lock(&signal.hints).files.len() <= MAX_HINTS);
+        assert!(hints(&signal).0);
+    }
 }

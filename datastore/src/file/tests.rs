@@ -1,14 +1,17 @@
-//! No text makes reading a manifest panic, and what is written is read back.
+//! What only shows inside: the seal, permissions, a watch without inotify; and that no text makes reading panic.
 
-use std::path::Path;
+use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{layout::Key, manifest::Manifest};
+use super::{layout::Key, manifest::Manifest, notify::Notifier, objects::Objects, watch::follow};
 use crate::{
-    Resource, kinds,
-    types::{IpPool, IpPoolSpec},
+    DeleteOptions, KindInfo, RawEvent, Resource, kinds,
+    types::{IpPool, IpPoolSpec, Secret},
 };
+
+static POOL: KindInfo = IpPool::KIND;
+static SECRET: KindInfo = Secret::KIND;
 
 fn parse(bytes: &[u8]) -> Result<Manifest, Box<crate::Invalid>> {
     let key = Key::new(&IpPool::KIND, "", "a").expect("a name");
@@ -54,6 +57,55 @@ fn a_copied_seal_does_not_fit_another_text() {
             .expect("a manifest")
             .sealed
     );
+}
+
+#[tokio::test]
+async fn a_watch_without_inotify_looks_by_the_clock() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let objects = Arc::new(Objects::new(dir.path().to_path_buf()));
+    let (events, mut receiver) = tokio::sync::mpsc::channel(4);
+    tokio::spawn(follow(Arc::clone(&objects), Notifier::deaf(), &POOL, events));
+    let mut next = async || {
+        let event = tokio::time::timeout(Duration::from_secs(20), receiver.recv()).await;
+        event
+            .expect("an event in time")
+            .expect("no end")
+            .expect("no trouble")
+    };
+    assert_eq!(next().await, RawEvent::Restarted(Vec::new()));
+    let new = IpPool::new("a", IpPoolSpec::new("10.0.0.0/16".parse().expect("a network")));
+    let made = objects
+        .create(&POOL, serde_json::to_value(new).expect("JSON"))
+        .expect("created");
+    assert_eq!(next().await, RawEvent::Applied(made.object.clone()));
+    objects
+        .delete(&POOL, "a", &DeleteOptions::default())
+        .expect("deleted");
+    assert_eq!(next().await, RawEvent::Deleted(made.object.clone()));
+}
+
+#[test]
+fn secrets_are_for_their_owner_and_permissions_stay() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let objects = Objects::new(dir.path().to_path_buf());
+    let mode = |file: &str| {
+        let metadata = std::fs::metadata(dir.path().join(file)).expect("there");
+        metadata.permissions().mode() & 0o777
+    };
+    let secret = serde_json::to_value(Secret::new("ns", "s")).expect("JSON");
+    objects.create(&SECRET, secret).expect("created");
+    assert_eq!(mode("secrets/ns/s.yaml"), 0o600);
+    let new = IpPool::new("a", IpPoolSpec::new("10.0.0.0/16".parse().expect("a network")));
+    let made = objects
+        .create(&POOL, serde_json::to_value(new).expect("JSON"))
+        .expect("created");
+    assert_eq!(mode("ippools/a.yaml"), 0o644);
+    let file = dir.path().join("ippools/a.yaml");
+    std::fs::set_permissions(file, Permissions::from_mode(0o640)).expect("changed");
+    let mut changed = made.object.clone();
+    changed["spec"]["disabled"] = true.into();
+    objects.update(&POOL, changed).expect("updated");
+    assert_eq!(mode("ippools/a.yaml"), 0o640);
 }
 
 proptest! {

@@ -16,7 +16,7 @@ use super::{
     merge::keep_unknown,
     objects::{Look, Objects, unplaced},
 };
-use crate::{DeleteOptions, Error, FieldError, KindInfo, Result};
+use crate::{DeleteOptions, Error, FieldError, KindInfo, Resource, Result, types::Secret};
 
 /// The one writer of the moment.
 struct Writing<'a> {
@@ -164,7 +164,13 @@ impl Writing<'_> {
         let (manifest, text) =
             Manifest::compose(kind, object, revision).map_err(|e| at_path(kind, key, &path, e))?;
         let manifest = Arc::new(manifest);
-        self.lock.write(&path, &text)?;
+        // Passwords are not for every user of the machine.
+        let mode = if kind.kind == Secret::KIND.kind {
+            0o600
+        } else {
+            0o644
+        };
+        self.lock.write(&path, &text, mode)?;
         objects.remember(path, &text, &manifest);
         Ok(manifest)
     }
