@@ -305,6 +305,35 @@ impl Lab {
         result
     }
 
+    /// What each node and router says of itself: its BGP sessions, what it knows of every route, its kernel's routes.
+    pub fn views(&self) -> String {
+        let mut text = String::new();
+        let mut add = |name: &str, said: Result<String>| {
+            let said = said.unwrap_or_else(|error| format!("{error:#}"));
+            text.push_str(&format!("--- {name}\n{}\n", said.trim_end()));
+        };
+        for node in self.nodes() {
+            for words in [
+                &["routectl", "node", "status"][..],
+                &["routectl", "routes"],
+                &["ip", "route"],
+            ] {
+                add(&format!("{}: {}", node.name(), words.join(" ")), node.exec(words));
+            }
+        }
+        for router in self.routers() {
+            add(
+                &format!("{}: show protocols", router.name()),
+                router.birdc(&["show", "protocols"]),
+            );
+            add(
+                &format!("{}: show route", router.name()),
+                router.birdc(&["show", "route"]),
+            );
+        }
+        text
+    }
+
     /// The logs: path and last lines of each that has any.
     pub fn log_tails(&self) -> String {
         let logs = self
@@ -329,7 +358,7 @@ impl Drop for Lab {
             return;
         }
         if thread::panicking() {
-            eprintln!("{}", self.log_tails());
+            eprintln!("{}{}", self.log_tails(), self.views());
         }
         // Taking it down is not to be cut short by the Ctrl-C that led here.
         interrupt::take();

@@ -49,23 +49,25 @@ impl Lab {
     /// # Errors
     /// The plugin's error; then the plugin's DEL has been called and nothing of the pod is left.
     pub fn attach(&self, pod: &str, node: &str) -> Result<Attachment> {
-        let mut attachment = self.make_pod(pod, node)?;
-        let add = self
-            .find_node(node)?
-            .cni("ADD", &attachment)
-            .and_then(|output| output.addresses());
-        match add {
-            Ok(addresses) => {
-                attachment.addresses = addresses;
-                self.record_pod(&attachment)?;
-                Ok(attachment)
-            }
-            Err(error) => {
-                // What a runtime does too; the error that matters is ADD's.
-                let _ = self.detach(pod);
-                Err(error)
-            }
-        }
+        let attachment = self.make_pod(pod, node)?;
+        self.add(&attachment).inspect_err(|_| {
+            // What a runtime does too; the error that matters is ADD's.
+            let _ = self.detach(pod);
+        })
+    }
+
+    /// Calls the plugin's ADD for a pod and records its addresses.
+    ///
+    /// # Errors
+    /// The plugin's error.
+    pub fn add(&self, pod: &Attachment) -> Result<Attachment> {
+        let addresses = self.find_node(&pod.node)?.cni("ADD", pod)?.addresses()?;
+        let attachment = Attachment {
+            addresses,
+            ..pod.clone()
+        };
+        self.record_pod(&attachment)?;
+        Ok(attachment)
     }
 
     /// Detaches a pod: calls the plugin's DEL, then removes its namespace.
