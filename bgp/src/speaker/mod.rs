@@ -293,3 +293,33 @@ impl SpeakerCore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PeerConfig;
+
+    #[test]
+    fn a_day_of_unanswered_attempts_leaves_nothing_behind() {
+        let mut config = SpeakerConfig::new(Asn(64512), RouterId::from(1));
+        let address = IpAddr::from([10, 0, 0, 2]);
+        config
+            .peers
+            .insert(address, PeerConfig::new("silent", Asn(64512)));
+        let start = Instant::now();
+        let mut core = SpeakerCore::new(config, BTreeMap::new(), 1, start).unwrap();
+        let mut attempts = 0;
+        while let Some(at) = core
+            .poll_timeout()
+            .filter(|at| *at < start + Duration::from_secs(86_400))
+        {
+            core.handle_timeout(at);
+            while let Some(output) = core.poll_output() {
+                attempts += usize::from(matches!(output, Output::Connect { .. }));
+            }
+            assert!(core.poll_transmit(at).is_none());
+        }
+        assert!(attempts > 2000, "{attempts}");
+        assert_eq!(core.conn_ids.owners.len(), 1);
+    }
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test may.
 
+mod chaos;
 mod net;
 mod restart;
 mod routing;

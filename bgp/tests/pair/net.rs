@@ -4,6 +4,7 @@
 //! what it wants to have seen on the wire.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,6 @@ use bgp::{
 };
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
-
-pub(crate) const LATENCY: Duration = Duration::from_millis(2);
 
 pub(crate) fn prefix(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -118,6 +117,7 @@ pub(crate) struct Net {
     /// The other end of each connection.
     ends: HashMap<End, End>,
     random: u64,
+    seed: u64,
     /// Bytes of one direction that are not a whole message yet, for the record.
     partial: HashMap<End, BytesMut>,
 }
@@ -133,6 +133,7 @@ impl Net {
             events: BTreeMap::new(),
             sequence: 0,
             ends: HashMap::new(),
+            seed,
             random: seed.wrapping_mul(2).wrapping_add(1),
             partial: HashMap::new(),
         }
@@ -161,6 +162,8 @@ impl Net {
         let node = &mut self.nodes[index];
         node.core = Some(core);
         node.converged = false;
+        // Whoever follows the routes starts anew as well.
+        node.feed.clear();
     }
 
     pub(crate) fn core(&mut self, index: usize) -> &mut SpeakerCore {
@@ -188,6 +191,18 @@ impl Net {
         self.events.clear();
         for node in &mut self.nodes {
             node.listens = false;
+        }
+    }
+
+    /// Every connection is lost; those that hang are not noticed.
+    pub(crate) fn disturb(&mut self, hang: bool) {
+        if hang {
+            self.ends.clear();
+            self.events.clear();
+            return;
+        }
+        for node in 0..self.nodes.len() {
+            self.close_all(node, "connection reset by peer");
         }
     }
 
@@ -245,26 +260,50 @@ impl Net {
     }
 
     pub(crate) fn describe(&mut self) -> String {
-        let now = self.now;
-        let statuses = self
-            .nodes
-            .iter()
-            .map(|node| node.core.as_ref().map(|core| core.status(now)));
-        format!(
-            "after {:?}\n{:#?}\n{:#?}",
-            now - self.start,
-            statuses.collect::<Vec<_>>(),
-            self.sent
-        )
+        let mut text = format!("after {:?}\n", self.elapsed());
+        for (index, node) in self.nodes.iter().enumerate() {
+            let routes = node
+                .feed
+                .iter()
+                .map(|(prefix, best)| format!("{prefix} via {:?}", best.next_hops));
+            let _ = writeln!(
+                text,
+                "node {index}: converged {}, {:?}",
+                node.converged,
+                routes.collect::<Vec<_>>()
+            );
+            for peer in node.core.iter().flat_map(|core| core.status(self.now).peers) {
+                let (state, error, stale) = (peer.state, peer.last_error, peer.stale);
+                let _ = writeln!(
+                    text,
+                    "  {} {state} {error:?} {stale:?} {:?}",
+                    peer.address, peer.counters
+                );
+            }
+        }
+        let last = self.sent.len().saturating_sub(50);
+        self.sent.iter().skip(last).for_each(|sent| {
+            let _ = writeln!(text, "{sent:?}");
+        });
+        text
     }
 
     // ---- the machinery
 
-    fn random(&mut self) -> u64 {
+    pub(crate) fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random
+    }
+
+    /// How long anything takes from one node to another: 1 to 20 ms, always the same, so that nothing overtakes.
+    fn latency(&self, from: usize, to: usize) -> Duration {
+        let path = self
+            .seed
+            .wrapping_add(1)
+            .wrapping_mul(31 + 7 * from as u64 + 3 * to as u64);
+        Duration::from_millis(1 + path.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 20)
     }
 
     fn next_time(&self) -> Option<Instant> {
@@ -314,7 +353,7 @@ impl Net {
                     core.handle_connected(conn, SocketAddr::new(address(node), 40000), now);
                 } else {
                     self.schedule(
-                        LATENCY,
+                        self.latency(node, to),
                         Event::Closed {
                             node: to,
                             conn: peer,
@@ -364,7 +403,7 @@ impl Net {
             None => {
                 let reason = "connection refused";
                 self.schedule(
-                    LATENCY,
+                    self.latency(to, from),
                     Event::Closed {
                         node: from,
                         conn,
@@ -375,7 +414,7 @@ impl Net {
             Some(None) => {
                 let reason = "connection reset by peer";
                 self.schedule(
-                    LATENCY,
+                    self.latency(to, from),
                     Event::Closed {
                         node: from,
                         conn,
@@ -387,7 +426,7 @@ impl Net {
                 self.ends.insert((from, conn), (to, peer));
                 self.ends.insert((to, peer), (from, conn));
                 self.schedule(
-                    LATENCY,
+                    self.latency(to, from),
                     Event::Connected {
                         node: from,
                         conn,
@@ -415,7 +454,7 @@ impl Net {
                     }
                 }
                 self.schedule(
-                    LATENCY,
+                    self.latency(node, sender),
                     Event::Written {
                         node: sender,
                         conn: sender_conn,
@@ -439,7 +478,7 @@ impl Net {
 
     fn close(&mut self, end: End, reason: &'static str) {
         if let Some((node, conn)) = self.ends.remove(&end) {
-            self.schedule(LATENCY, Event::Closed { node, conn, reason });
+            self.schedule(self.latency(end.0, node), Event::Closed { node, conn, reason });
         }
     }
 
@@ -457,9 +496,11 @@ impl Net {
                 Output::Connect { conn, request } => {
                     let to = (0..self.nodes.len()).find(|index| address(*index) == request.remote.ip());
                     match to {
-                        Some(to) => self.schedule(LATENCY, Event::Syn { from: node, conn, to }),
+                        Some(to) => {
+                            self.schedule(self.latency(node, to), Event::Syn { from: node, conn, to })
+                        }
                         None => self.schedule(
-                            LATENCY,
+                            Duration::from_millis(1),
                             Event::Closed {
                                 node,
                                 conn,
@@ -504,7 +545,7 @@ impl Net {
         };
         if !bytes.is_empty() {
             self.schedule(
-                LATENCY,
+                self.latency(node, to),
                 Event::Bytes {
                     node: to,
                     conn: peer,

@@ -52,7 +52,11 @@ impl Peer {
     fn perform(&mut self, side: Side, action: Action, was_established: bool, cx: &mut Context<'_>) {
         match action {
             Action::Connect(conn) => {
-                self.machine_mut(side).connection = Some(Connection::new(conn, None));
+                let given_up = self
+                    .machine_mut(side)
+                    .connection
+                    .replace(Connection::new(conn, None));
+                given_up.iter().for_each(|old| cx.conn_ids.release(old.id));
                 cx.outputs.push_back(Output::Connect {
                     conn,
                     request: self.connect_request(cx.identity),
