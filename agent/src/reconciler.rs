@@ -95,6 +95,7 @@ pub struct Reconciler {
     speaker: Option<(Speaker, RouteFeed)>,
     learned: Arc<BTreeMap<IpNet, BestRoute>>,
     converged: bool,
+    waiting_for: Vec<&'static str>,
     applied: Arc<Desired>,
     view: watch::Sender<Arc<View>>,
 }
@@ -110,6 +111,7 @@ impl Reconciler {
             speaker: None,
             learned: Arc::default(),
             converged: false,
+            waiting_for: Vec::new(),
             applied: Arc::default(),
             view: watch::Sender::default(),
         }
@@ -138,7 +140,9 @@ impl Reconciler {
 
     /// One way through: look, compute, apply.
     async fn pass(&mut self) -> Vec<Problem> {
-        let wanted = Arc::new(desired(&self.snapshot()));
+        let snapshot = self.snapshot();
+        self.waiting_for = snapshot.waiting_for();
+        let wanted = Arc::new(desired(&snapshot));
         let before = std::mem::replace(&mut self.applied, wanted.clone());
         if before.routes != wanted.routes || before.removal != wanted.removal {
             self.kernel.set_routes(wanted.routes.clone(), wanted.removal);
@@ -230,9 +234,9 @@ impl Reconciler {
     }
 
     fn publish(&mut self, problems: Vec<Problem>) {
-        let waiting_for = self.snapshot().waiting_for();
+        // What the last pass saw: looking at the inputs again would mark as seen what no pass has looked at.
         self.view.send_replace(Arc::new(View {
-            waiting_for,
+            waiting_for: self.waiting_for.clone(),
             addresses: *self.inputs.addresses.borrow(),
             desired: self.applied.clone(),
             bgp_converged: self.converged,
