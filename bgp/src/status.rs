@@ -127,7 +127,8 @@ pub struct PeerCounters {
     pub flaps: u64,
 }
 
-/// Which routes to show.
+/// Which routes to show. A listing names the peers that hear of a route; a question about one destination also says
+/// of each other peer why it does not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RouteQuery {
@@ -161,7 +162,7 @@ pub struct RouteStatus {
     pub prefix: IpNet,
     /// Every path, the best first.
     pub paths: Vec<PathStatus>,
-    /// Every peer, and whether it hears of it.
+    /// Who hears of it; where one destination was asked about, every peer.
     pub advertised_to: Vec<AdvertisementStatus>,
 }
 

@@ -298,3 +298,42 @@ fn a_wrong_as_is_refused_with_its_code_and_mended_without_a_restart() {
         lab.bird_shows("show route", "10.1.0.0/26", true).await;
     });
 }
+
+#[test]
+fn a_bird_without_extensions_and_with_the_shortest_hold_time_stays_up() {
+    let Some(lab) = Lab::new() else { return };
+    let options = "enable as4 off; enable route refresh off; graceful restart off; hold time 3;";
+    lab.start_bird(
+        &Bird {
+            options,
+            ..Bird::default()
+        },
+        false,
+    );
+    lab.run(|| async {
+        let (speaker, feed) = Speaker::start(config(64513), originate(&["10.1.0.0/26"]))
+            .await
+            .unwrap();
+        let mut follower = Follower::new(feed);
+        // Nobody says End-of-RIB here; the first KEEPALIVE with nothing else to say stands for it.
+        follower
+            .until(&lab, "convergence", |f| f.converged && f.has("198.51.100.0/24"))
+            .await;
+        assert_eq!(follower.routes[&prefix("198.51.100.0/24")].as_path, "64513");
+        lab.bird_shows("show route for 10.1.0.0/26 all", "BGP.as_path: 64512", true)
+            .await;
+        lab.eventually("keepalives", async || {
+            let peer = speaker.status().await.peers.remove(0);
+            assert_eq!(peer.counters.flaps, 0, "{peer:#?}\n{}", lab.bird_log());
+            let session = peer.session.clone().unwrap();
+            assert_eq!((session.hold_time, session.four_octet_as), (3, false));
+            assert!(!session.graceful_restart && !session.route_refresh);
+            if peer.counters.messages_out > 9 {
+                Ok(())
+            } else {
+                Err(format!("{peer:#?}"))
+            }
+        })
+        .await;
+    });
+}

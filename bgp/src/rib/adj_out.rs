@@ -52,6 +52,11 @@ impl AdjRibOut {
         }
     }
 
+    /// Whether the peer holds any route for `prefix`.
+    pub(crate) fn holds(&self, prefix: &IpNet) -> bool {
+        self.advertised.contains_key(prefix)
+    }
+
     /// Whether the peer has heard everything.
     pub(crate) fn is_drained(&self) -> bool {
         self.pending.is_empty()

@@ -89,7 +89,8 @@ pub(crate) fn export(family: Family, best: &Best, to: &ExportTo<'_>) -> Result<R
     })
 }
 
-fn permitted(best: &Best, to: &ExportTo<'_>) -> Result<(), NotSent> {
+/// Whether policy lets `to` hear of the path at all, before it is put into words.
+pub(crate) fn permitted(best: &Best, to: &ExportTo<'_>) -> Result<(), NotSent> {
     if best.source.peer() == Some(to.address) {
         return Err(NotSent::LearnedFromPeer);
     }

@@ -115,7 +115,7 @@ impl SpeakerCore {
         if reset {
             self.with_peer(address, now, |peer, cx| peer.start(cx));
         }
-        self.export_again(address);
+        self.mark_all(address);
         if reflection {
             self.reconsider_from(address);
         }

@@ -29,17 +29,22 @@ impl SpeakerCore {
         }
     }
 
-    /// Destinations with every path to them, by prefix; for an address the longest prefix first.
+    /// Destinations with every path to them, by prefix; for an address the longest prefix first. See [`RouteQuery`]
+    /// for which peers are told about.
     pub fn routes(&self, query: &RouteQuery) -> Vec<RouteStatus> {
         let matching = self.loc_rib.prefixes().filter(|prefix| query.matches(prefix));
         let mut prefixes: Vec<IpNet> = matching.collect();
         if let RouteQuery::Address(_) = query {
             prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.prefix_len()));
         }
-        prefixes.into_iter().map(|prefix| self.explain(prefix)).collect()
+        let refusals = !matches!(query, RouteQuery::All | RouteQuery::Within(_));
+        prefixes
+            .into_iter()
+            .map(|prefix| self.explain(prefix, refusals))
+            .collect()
     }
 
-    fn explain(&self, prefix: IpNet) -> RouteStatus {
+    fn explain(&self, prefix: IpNet, refusals: bool) -> RouteStatus {
         let decided = self.decide(&prefix);
         let mut paths: Vec<PathStatus> = decided
             .paths
@@ -51,7 +56,7 @@ impl SpeakerCore {
         let advertised_to = self
             .peers
             .values()
-            .map(|peer| self.advertisement(&prefix, peer))
+            .filter_map(|peer| self.advertisement(&prefix, peer, refusals))
             .collect();
         RouteStatus {
             prefix,
@@ -79,9 +84,11 @@ impl SpeakerCore {
         }
     }
 
-    fn advertisement(&self, prefix: &IpNet, peer: &Peer) -> AdvertisementStatus {
+    /// `None` if the peer does not hear of it and refusals are not asked for.
+    fn advertisement(&self, prefix: &IpNet, peer: &Peer, refusals: bool) -> Option<AdvertisementStatus> {
         let rib = peer.session.as_ref().map(|session| &session.adj_rib_out);
         let outcome = match self.export_to(peer, prefix) {
+            Err(_) if !refusals => return None,
             Err(why) => Advertisement::NotSent(why),
             Ok(_) if rib.is_none_or(|rib| rib.is_pending(prefix)) => Advertisement::Pending,
             Ok(route) => {
@@ -91,12 +98,12 @@ impl SpeakerCore {
                 }
             }
         };
-        AdvertisementStatus {
+        Some(AdvertisementStatus {
             peer: peer.address,
             name: peer.config.name.clone(),
             outcome,
             reason: outcome.to_string(),
-        }
+        })
     }
 }
 

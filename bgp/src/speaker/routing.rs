@@ -106,12 +106,9 @@ impl SpeakerCore {
         if was_learned || self.is_learned(&prefix) {
             self.changed.insert(prefix);
         }
-        let family = Family::of(&prefix);
+        let best = self.loc_rib.best(&prefix);
         for (address, peer) in &mut self.peers {
-            if let Some(session) = &mut peer.session
-                && session.agreed.negotiated.families.contains(&family)
-            {
-                session.adj_rib_out.mark(prefix);
+            if peer.mark(prefix, best, &self.identity) {
                 self.ready.insert(*address);
             }
         }
@@ -219,26 +216,15 @@ impl SpeakerCore {
 
     // ---- out
 
-    /// The peer has to hear of everything.
-    fn mark_all(&mut self, address: IpAddr) {
+    /// The peer has to hear of everything; whatever comes out as it was is not sent again.
+    pub(super) fn mark_all(&mut self, address: IpAddr) {
         let Some(peer) = self.peers.get_mut(&address) else {
             return;
         };
-        let Some(session) = &mut peer.session else { return };
-        let families = &session.agreed.negotiated.families;
-        for (prefix, _) in self
-            .loc_rib
-            .bests()
-            .filter(|(prefix, _)| families.contains(&Family::of(prefix)))
-        {
-            session.adj_rib_out.mark(prefix);
+        for (prefix, best) in self.loc_rib.bests() {
+            peer.mark(prefix, Some(best), &self.identity);
         }
         self.ready.insert(address);
-    }
-
-    /// What the peer may hear has changed: whatever comes out different is sent.
-    pub(super) fn export_again(&mut self, address: IpAddr) {
-        self.mark_all(address);
     }
 
     pub(super) fn on_route_refresh(&mut self, address: IpAddr, family: Family) {

@@ -13,9 +13,10 @@ use tracing::{debug, error};
 use super::connection::FAMILIES;
 use super::peer::{Peer, Session};
 use super::{Identity, SpeakerCore};
+use crate::config::PeerConfig;
 use crate::fsm::{ConnId, Side};
-use crate::rib::export::{ExportTo, NotSent, export};
-use crate::rib::{AdjRibOut, Announcement, LocRib, Route};
+use crate::rib::export::{ExportTo, NotSent, export, permitted};
+use crate::rib::{AdjRibOut, Announcement, Best, LocRib, Route};
 use crate::types::Family;
 use crate::wire::{
     EncodeError, Negotiated, Nlri, encode_announcements, encode_end_of_rib, encode_withdrawals,
@@ -88,7 +89,7 @@ impl SpeakerCore {
 
 fn peer_view<'a>(
     address: IpAddr,
-    config: &'a crate::config::PeerConfig,
+    config: &'a PeerConfig,
     session: &Session,
     identity: &Identity,
 ) -> ExportTo<'a> {
@@ -116,6 +117,21 @@ fn export_over(
 }
 
 impl Peer {
+    /// Notes a change of `prefix` for the peer, if it may hear of it or holds something to be taken back.
+    pub(super) fn mark(&mut self, prefix: IpNet, best: Option<&Best>, identity: &Identity) -> bool {
+        let Some(session) = &mut self.session else {
+            return false;
+        };
+        let to = peer_view(self.address, &self.config, session, identity);
+        let carried = session.agreed.negotiated.families.contains(&Family::of(&prefix));
+        let hears = carried && best.is_some_and(|best| permitted(best, &to).is_ok());
+        let concerned = hears || session.adj_rib_out.holds(&prefix);
+        if concerned {
+            session.adj_rib_out.mark(prefix);
+        }
+        concerned
+    }
+
     fn fill_with_updates(
         &mut self,
         loc_rib: &LocRib,
