@@ -1,9 +1,9 @@
 #!/bin/bash
 # Installs the Debian packages that building and the lab need, those that are missing and no others.
 #
-# Debian starts a service when its package is installed. Nobody asked for a BGP daemon on this machine, so while
-# bird2 is being installed a policy forbids that, and afterwards its service is disabled; a bird that was there before
-# is left as it is.
+# Debian starts a service when its package is installed. Nobody asked for a BGP daemon or a container runtime on this
+# machine, so while bird2 or containerd is being installed a policy forbids that, and afterwards its service is disabled;
+# one that was there before is left as it is.
 set -euo pipefail
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -16,7 +16,11 @@ needed=(
     ping iputils-ping
     bird bird2
     birdc bird2
+    containerd containerd
+    runc runc
 )
+# Packages of these that bring a service.
+services=(bird2:bird containerd:containerd)
 
 missing=()
 for ((i = 0; i < ${#needed[@]}; i += 2)); do
@@ -52,11 +56,15 @@ forbid_services() {
 
 echo "Installing Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-if [[ " ${missing[*]} " == *" bird2 "* ]]; then
-    forbid_services
-fi
+for service in "${services[@]}"; do
+    if [[ " ${missing[*]} " == *" ${service%%:*} "* ]]; then
+        forbid_services
+    fi
+done
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-if [[ " ${missing[*]} " == *" bird2 "* ]] && command -v systemctl >/dev/null; then
-    systemctl disable --quiet bird.service 2>/dev/null || true
-fi
+for service in "${services[@]}"; do
+    if [[ " ${missing[*]} " == *" ${service%%:*} "* ]] && command -v systemctl >/dev/null; then
+        systemctl disable --quiet "${service#*:}.service" 2>/dev/null || true
+    fi
+done
