@@ -97,6 +97,8 @@ pub struct Reconciler {
     converged: bool,
     waiting_for: Vec<&'static str>,
     applied: Arc<Desired>,
+    /// What the speaker has accepted; a refused configuration is tried again.
+    bgp_in_force: Option<Bgp>,
     view: watch::Sender<Arc<View>>,
 }
 
@@ -113,6 +115,7 @@ impl Reconciler {
             converged: false,
             waiting_for: Vec::new(),
             applied: Arc::default(),
+            bgp_in_force: None,
             view: watch::Sender::default(),
         }
     }
@@ -131,7 +134,14 @@ impl Reconciler {
             tokio::select! {
                 () = stop.cancelled() => return self.speaker.map(|(speaker, _)| speaker),
                 () = self.inputs.changed() => {}
-                changes = next(&mut self.speaker) => self.learn(changes),
+                changes = next(&mut self.speaker) => match changes {
+                    Some(changes) => self.learn(changes),
+                    None => {
+                        // Only a bug ends the speaker by itself: end with it, and be started again.
+                        tracing::error!("the BGP speaker has ended");
+                        return None;
+                    }
+                },
                 () = tokio::time::sleep(RETRY), if retry => {}
             }
             tokio::time::sleep(GATHER).await;
@@ -157,7 +167,9 @@ impl Reconciler {
     async fn apply_bgp(&mut self, bgp: &Bgp, before: &Desired, wanted: &Desired) -> Vec<Problem> {
         let config = self.speaker_config(bgp);
         let Some((speaker, _)) = &self.speaker else {
-            return self.start_speaker(config, wanted).await;
+            let problems = self.start_speaker(config, wanted).await;
+            self.bgp_in_force = self.speaker.as_ref().map(|_| bgp.clone());
+            return problems;
         };
         if before.announced != wanted.announced {
             speaker.set_routes(wanted.announced.clone()).await;
@@ -165,11 +177,12 @@ impl Reconciler {
         if before.reachability != wanted.reachability {
             speaker.set_next_hops(wanted.reachability.clone()).await;
         }
-        if before.bgp.as_ref() != Some(bgp)
-            && let Err(error) = speaker.configure(config).await
-        {
-            tracing::warn!(%error, "BGP configuration refused; the last good one stays in force");
-            return vec![Problem::new("BGP configuration", error.to_string())];
+        if self.bgp_in_force.as_ref() != Some(bgp) {
+            if let Err(error) = speaker.configure(config).await {
+                tracing::warn!(%error, "BGP configuration refused; the last good one stays in force");
+                return vec![Problem::new("BGP configuration", error.to_string())];
+            }
+            self.bgp_in_force = Some(bgp.clone());
         }
         Vec::new()
     }
@@ -246,14 +259,10 @@ impl Reconciler {
     }
 }
 
-/// The next change of learned routes; never, while there is no speaker.
-async fn next(speaker: &mut Option<(Speaker, RouteFeed)>) -> bgp::RouteChanges {
-    let changes = match speaker {
+/// The next change of learned routes: never, while there is no speaker; none, once it has ended.
+async fn next(speaker: &mut Option<(Speaker, RouteFeed)>) -> Option<bgp::RouteChanges> {
+    match speaker {
         Some((_, feed)) => feed.next().await,
-        None => None,
-    };
-    match changes {
-        Some(changes) => changes,
         None => std::future::pending().await,
     }
 }
