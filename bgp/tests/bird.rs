@@ -14,7 +14,7 @@ use bgp::{
     SpeakerConfig, SpeakerStatus,
 };
 use ipnet::IpNet;
-use lab::{BIRD_V4, Bird, Lab, OUR_V4, OUR_V6};
+use lab::{BIRD_V4, BIRD_V6, Bird, Lab, OUR_V4, OUR_V6};
 
 fn prefix(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -129,7 +129,7 @@ fn routes_of_both_families_go_both_ways_and_are_withdrawn() {
             assert_eq!(v4.next_hops, [bird_address()]);
             assert_eq!(v4.external, remote_as != 64512);
             let v6 = &follower.routes[&prefix("2001:db8:ffff::/48")];
-            assert_eq!(v6.next_hops, ["2001:db8::2".parse::<IpAddr>().unwrap()]);
+            assert_eq!(v6.next_hops, [BIRD_V6.parse::<IpAddr>().unwrap()]);
 
             lab.bird_shows("show route for 10.1.0.0/26 all", OUR_V4, true)
                 .await;
@@ -335,5 +335,40 @@ fn a_bird_without_extensions_and_with_the_shortest_hold_time_stays_up() {
             }
         })
         .await;
+    });
+}
+
+#[test]
+fn a_session_over_ipv6_to_a_direct_neighbour_carries_both_families() {
+    let Some(lab) = Lab::new() else { return };
+    lab.start_bird(
+        &Bird {
+            over_v6: true,
+            ..Bird::default()
+        },
+        false,
+    );
+    lab.run(|| async {
+        let mut config = config(64513);
+        let mut peer = config.peers.remove(&bird_address()).unwrap();
+        peer.next_hop_v4 = Some(OUR_V4.parse().unwrap());
+        peer.next_hop_v6 = None;
+        peer.source = Some(OUR_V6.parse().unwrap());
+        peer.multihop = false;
+        config.listen.push(format!("[{OUR_V6}]:179").parse().unwrap());
+        config.peers.insert(BIRD_V6.parse().unwrap(), peer);
+        let ours = originate(&["10.1.0.0/26", "fd00:1::/122"]);
+        let (_speaker, feed) = Speaker::start(config, ours).await.unwrap();
+        let mut follower = Follower::new(feed);
+        let both = |f: &Follower| f.has("198.51.100.0/24") && f.has("2001:db8:ffff::/48");
+        follower.until(&lab, "BIRD's routes", both).await;
+        assert_eq!(
+            follower.routes[&prefix("198.51.100.0/24")].next_hops,
+            [bird_address()]
+        );
+        lab.bird_shows("show route for 10.1.0.0/26 all", OUR_V4, true)
+            .await;
+        lab.bird_shows("show route for fd00:1::/122 all", OUR_V6, true)
+            .await;
     });
 }

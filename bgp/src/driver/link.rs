@@ -140,12 +140,14 @@ async fn write_all(
     events: mpsc::Sender<LinkEvent>,
 ) {
     while let Some(bytes) = queue.recv().await {
-        let event = match socket.write_all(&bytes).await {
-            Ok(()) => LinkEvent::Written(conn),
-            Err(error) => LinkEvent::Closed(conn, error.to_string()),
-        };
-        let last = matches!(event, LinkEvent::Closed(..));
-        if events.send(event).await.is_err() || last {
+        if let Err(error) = socket.write_all(&bytes).await {
+            // The reader sees the same end, after the peer's last words; whether it spoke or just went away
+            // decides about its routes. This is for the case that it does not.
+            tokio::time::sleep(LINGER).await;
+            let _ = events.send(LinkEvent::Closed(conn, error.to_string())).await;
+            return;
+        }
+        if events.send(LinkEvent::Written(conn)).await.is_err() {
             return;
         }
     }

@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, setns};
 pub(crate) const OUR_V4: &str = "192.0.2.1";
 pub(crate) const OUR_V6: &str = "2001:db8::1";
 pub(crate) const BIRD_V4: &str = "192.0.2.2";
+pub(crate) const BIRD_V6: &str = "2001:db8::2";
 
 /// How long anything may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +31,8 @@ pub(crate) struct Lab {
 /// What differs between the configurations of BIRD.
 pub(crate) struct Bird {
     pub(crate) local_as: u32,
+    /// The session runs over IPv6.
+    pub(crate) over_v6: bool,
     /// In the protocol block.
     pub(crate) options: &'static str,
     pub(crate) routes_v4: Vec<&'static str>,
@@ -40,6 +43,7 @@ impl Default for Bird {
     fn default() -> Self {
         Self {
             local_as: 64513,
+            over_v6: false,
             options: "",
             routes_v4: vec!["198.51.100.0/24"],
             routes_v6: vec!["2001:db8:ffff::/48"],
@@ -62,19 +66,21 @@ impl Bird {
              protocol static static4 {{ ipv4; {routes4} }}
              protocol static static6 {{ ipv6; {routes6} }}
              protocol bgp ours {{
-                 local {BIRD_V4} as {local_as};
-                 neighbor {OUR_V4} as 64512;
+                 local {local} as {local_as};
+                 neighbor {neighbor} as 64512;
                  connect delay time 1;
                  connect retry time 2;
                  error wait time 1, 2;
                  graceful restart on;
                  {options}
-                 ipv4 {{ import all; export where source = RTS_STATIC; next hop self; }};
-                 ipv6 {{ import all; export where source = RTS_STATIC; next hop address 2001:db8::2; }};
+                 ipv4 {{ import all; export where source = RTS_STATIC; next hop address {BIRD_V4}; }};
+                 ipv6 {{ import all; export where source = RTS_STATIC; next hop address {BIRD_V6}; }};
              }}",
             routes4 = statics(&self.routes_v4),
             routes6 = statics(&self.routes_v6),
             local_as = self.local_as,
+            local = if self.over_v6 { BIRD_V6 } else { BIRD_V4 },
+            neighbor = if self.over_v6 { OUR_V6 } else { OUR_V4 },
             options = self.options,
         )
     }
@@ -117,7 +123,7 @@ impl Lab {
         ip(&format!(
             "-n {ours} link add eth0 type veth peer name eth0 netns {theirs}"
         ));
-        for (namespace, v4, v6) in [(ours, OUR_V4, OUR_V6), (theirs, BIRD_V4, "2001:db8::2")] {
+        for (namespace, v4, v6) in [(ours, OUR_V4, OUR_V6), (theirs, BIRD_V4, BIRD_V6)] {
             ip(&format!("-n {namespace} addr add {v4}/24 dev eth0"));
             ip(&format!("-n {namespace} addr add {v6}/64 dev eth0 nodad"));
             ip(&format!("-n {namespace} link set eth0 up"));

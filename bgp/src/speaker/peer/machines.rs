@@ -134,10 +134,10 @@ impl Peer {
     fn ended(&mut self, end: SessionEnd, was_established: bool, cx: &mut Context<'_>) {
         if !is_collision(&end) {
             let reason = end.to_string();
-            if self.last_error.as_ref() == Some(&reason) && !was_established {
-                debug!(parent: &self.span, %reason, "connection ended");
-            } else {
-                info!(parent: &self.span, %reason, "connection ended");
+            if was_established {
+                info!(parent: &self.span, %reason, "session down");
+            } else if self.last_error.as_ref() != Some(&reason) {
+                info!(parent: &self.span, %reason, "no session");
             }
             self.last_error = Some(reason);
         }
