@@ -69,6 +69,8 @@ fn listen_hint(error: &io::Error) -> &'static str {
 
 impl Speaker {
     /// Starts the speaker as a task of the current runtime. `routes` are originated from the first session on.
+    ///
+    /// Give it its peers right away: a speaker without peers has converged and is not restarting any more.
     pub async fn start(
         config: SpeakerConfig,
         routes: BTreeMap<IpNet, LocalRoute>,

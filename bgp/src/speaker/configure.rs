@@ -40,6 +40,7 @@ impl SpeakerCore {
         for (address, peer) in config.peers {
             self.configure_peer(address, peer, renamed, reflecting_changed, now);
         }
+        self.refresh_own_addresses();
         self.check_converged();
         Ok(())
     }
@@ -67,10 +68,11 @@ impl SpeakerCore {
 
     /// What is known about next hops; one that is not in the map is reachable at no cost.
     pub fn set_next_hops(&mut self, next_hops: BTreeMap<IpAddr, NextHopState>) {
-        if self.next_hops != next_hops {
-            self.next_hops = next_hops;
-            self.reconsider_all();
-        }
+        let old = std::mem::replace(&mut self.next_hops, next_hops);
+        let either = old.keys().chain(self.next_hops.keys());
+        let differing = either.filter(|address| old.get(address) != self.next_hops.get(address));
+        let differing: BTreeSet<IpAddr> = differing.copied().collect();
+        self.reconsider_through(&differing);
     }
 
     /// Ends every session. From here on nothing changes any more, and nothing is learned.

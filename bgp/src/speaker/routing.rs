@@ -114,8 +114,17 @@ impl SpeakerCore {
         }
     }
 
-    pub(super) fn reconsider_all(&mut self) {
-        let prefixes: Vec<IpNet> = self.loc_rib.prefixes().collect();
+    /// Decides anew about every destination that has a path through one of these next hops.
+    pub(super) fn reconsider_through(&mut self, next_hops: &BTreeSet<IpAddr>) {
+        if next_hops.is_empty() {
+            return;
+        }
+        let learned = self.peers.values().flat_map(|peer| peer.adj_rib_in.iter());
+        let through = learned.filter(|(_, learned)| {
+            let next_hop = learned.route.next_hop.map(|next_hop| next_hop.addr());
+            next_hop.is_some_and(|next_hop| next_hops.contains(&next_hop))
+        });
+        let prefixes: BTreeSet<IpNet> = through.map(|(prefix, _)| *prefix).collect();
         prefixes.into_iter().for_each(|prefix| self.reconsider(prefix));
     }
 
@@ -201,17 +210,16 @@ impl SpeakerCore {
         }
     }
 
-    fn refresh_own_addresses(&mut self) {
+    pub(super) fn refresh_own_addresses(&mut self) {
         let mut own: BTreeSet<IpAddr> = BTreeSet::new();
         for peer in self.peers.values() {
             own.extend(peer.session.as_ref().map(|session| session.local_address));
             own.extend(peer.config.next_hop_v4.map(IpAddr::V4));
             own.extend(peer.config.next_hop_v6.map(IpAddr::V6));
         }
-        if self.own_addresses != own {
-            self.own_addresses = own;
-            self.reconsider_all();
-        }
+        let old = std::mem::replace(&mut self.own_addresses, own);
+        let differing = old.symmetric_difference(&self.own_addresses).copied().collect();
+        self.reconsider_through(&differing);
     }
 
     // ---- out
