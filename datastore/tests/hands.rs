@@ -333,6 +333,17 @@ async fn editors_delete_nothing() {
 }
 
 #[tokio::test]
+async fn edits_faster_than_the_clock_of_the_file_system_are_seen() {
+    let dir = Directory::new().await;
+    for at in 0..300 {
+        let size = 20 + at % 10;
+        dir.write("ippools/a.yaml", &format!("{POOL}  blockSize: {size}\n"));
+        let pool: IpPool = dir.store.get("a").await.expect("there");
+        assert_eq!(pool.spec.block_size, Some(size), "edit {at}");
+    }
+}
+
+#[tokio::test]
 async fn a_manifest_moved_away_is_deleted() {
     let dir = Directory::new().await;
     dir.write("ippools/a.yaml", POOL);

@@ -319,3 +319,82 @@ impl Follower {
         Sweep::Files(files)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Resource, types::IpPool};
+
+    static POOL: KindInfo = IpPool::KIND;
+
+    fn key() -> Key {
+        Key::new(&POOL, "", "a").expect("a name")
+    }
+
+    /// A look at a hand-written manifest; `size` tells one version from another.
+    fn good(size: u8) -> Look {
+        let text = format!(
+            "apiVersion: crd.projectcalico.org/v1\nkind: IPPool\nmetadata: {{name: a}}\nspec: {{cidr: 10.0.0.0/16, blockSize: {size}}}\n"
+        );
+        let manifest = Manifest::parse(&POOL, &key(), Path::new("a.yaml"), text.as_bytes());
+        Look::Good(Arc::new(manifest.expect("a manifest")))
+    }
+
+    fn see(follower: &mut Follower, look: Look, unfinished: bool, unlinked: bool) -> &'static str {
+        let sight = Sight {
+            look,
+            unfinished,
+            unlinked,
+        };
+        let found = Found {
+            complete: false,
+            sights: BTreeMap::from([(key(), sight)]),
+            misnamed: None,
+        };
+        let events = follower.compare(&POOL, found);
+        assert!(events.len() <= 1, "{events:?}");
+        match events.first() {
+            None => "nothing",
+            Some(RawEvent::Restarted(_)) => "restarted",
+            Some(RawEvent::Applied(_)) => "applied",
+            Some(RawEvent::Deleted(_)) => "deleted",
+            Some(RawEvent::Invalid(_)) => "invalid",
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_moved_away_is_given_time_and_an_unlinked_one_is_not() {
+        let mut follower = Follower::default();
+        assert_eq!(see(&mut follower, good(26), false, false), "restarted");
+        assert_eq!(see(&mut follower, Look::Missing, false, false), "nothing");
+        tokio::time::advance(QUIET / 2).await;
+        assert_eq!(see(&mut follower, Look::Missing, false, false), "nothing");
+        assert_eq!(see(&mut follower, good(27), false, false), "applied");
+        // The patience starts anew.
+        assert_eq!(see(&mut follower, Look::Missing, false, false), "nothing");
+        tokio::time::advance(QUIET / 2).await;
+        assert_eq!(see(&mut follower, Look::Missing, false, false), "nothing");
+        tokio::time::advance(QUIET / 2).await;
+        assert_eq!(see(&mut follower, Look::Missing, false, false), "deleted");
+        assert_eq!(see(&mut follower, Look::Missing, false, false), "nothing");
+        assert_eq!(see(&mut follower, good(27), false, false), "applied");
+        assert_eq!(see(&mut follower, Look::Missing, false, true), "deleted");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_being_written_is_looked_at_again() {
+        let mut follower = Follower::default();
+        assert_eq!(see(&mut follower, Look::Missing, false, false), "restarted");
+        assert_eq!(see(&mut follower, good(26), true, false), "nothing");
+        assert!(follower.waiting.contains_key(&key()));
+        assert_eq!(see(&mut follower, good(27), false, false), "applied");
+        assert!(follower.waiting.is_empty());
+        assert_eq!(see(&mut follower, good(27), true, false), "nothing");
+        assert!(
+            follower.waiting.is_empty(),
+            "what is known already needs no second look"
+        );
+    }
+}
