@@ -183,15 +183,17 @@ impl Recorded {
 }
 
 /// When a process started, in clock ticks since the machine did; `None` where there is no such process, or it has
-/// ended already.
+/// ended already and only waits to be reaped. Its first thread may have ended before the others: until those have too,
+/// its sockets are open.
 pub fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
+    // Behind the name, which may hold anything: field 3 (state) and on.
+    let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let field = |number: usize| fields.get(number - 3).copied();
+    if matches!(field(3)?, "Z" | "X") && field(20)? == "1" {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    field(22)?.parse().ok()
 }
 
 /// The processes recorded in a file; none where there is no file.

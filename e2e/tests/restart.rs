@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use common::{CONVERGENCE, PING_INTERVAL, check_addresses, demo_lab, eventually, one_rack, up, wait_mesh};
+use common::{
+    CONVERGENCE, PING_INTERVAL, check_addresses, demo_lab, eventually, must, one_rack, up, wait_mesh,
+};
 use e2e::{Attachment, Lab, ping::concurrently};
 use nix::sys::signal::Signal;
 
@@ -105,9 +107,9 @@ fn under_kills<R: Send>(
                 Ok(())
             });
             let node = lab.node("a");
-            node.kill_agent(Signal::SIGKILL).unwrap();
-            node.start_agent().unwrap();
-            node.wait_ready().unwrap();
+            must(node.kill_agent(Signal::SIGKILL));
+            must(node.start_agent());
+            must(node.wait_ready());
         }
         burst.join().unwrap()
     })

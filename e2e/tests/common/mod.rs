@@ -80,3 +80,8 @@ pub(crate) fn wait_mesh(lab: &Lab, pods: &[Attachment]) {
 pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Result<T>) -> T {
     wait_for(what, CONVERGENCE, probe).unwrap_or_else(|error| panic!("{error:#}"))
 }
+
+/// The value, or a panic with the whole chain of causes.
+pub(crate) fn must<T>(result: Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("{error:#}"))
+}
