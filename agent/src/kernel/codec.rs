@@ -242,14 +242,6 @@ pub(super) fn find_link(name: &str) -> Flagged {
     (0, RouteNetlinkMessage::GetLink(message))
 }
 
-/// Asks to set a device down.
-pub(super) fn set_down(index: u32) -> Flagged {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message.header.change_mask = LinkFlags::Up;
-    (NLM_F_ACK, RouteNetlinkMessage::SetLink(message))
-}
-
 /// Asks to put a device into a group.
 pub(super) fn set_group(index: u32, group: u32) -> Flagged {
     let mut message = LinkMessage::default();

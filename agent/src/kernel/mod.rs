@@ -12,11 +12,13 @@
 //! - Events keep our picture true; a periodic reading of the whole mends what events did not tell, and a lost event
 //!   brings such a reading about at once.
 //!
-//! What it does not do: create devices, assign addresses, write policy rules, or know of BGP, pods or the datastore.
+//! What it does not do: write policy rules, or know of BGP, pods or the datastore. Devices and their addresses it changes
+//! only when it is asked to, one at a time, and keeps no watch over them.
 
 mod autodetect;
 mod blocked;
 mod codec;
+mod device;
 mod dump;
 mod engine;
 mod netlink;
@@ -42,7 +44,7 @@ pub use self::types::{
 };
 pub use self::{
     autodetect::{AutodetectError, autodetect},
-    sysctl::enable_forwarding,
+    sysctl::{enable_forwarding, loosen_reverse_path_filter},
 };
 use self::{
     engine::{Channels, Engine},
@@ -96,7 +98,7 @@ enum Command {
         reply: oneshot::Sender<Result<(), Error>>,
     },
     FindLink(String, oneshot::Sender<Result<Option<Link>, Error>>),
-    SetLinkDown(u32, oneshot::Sender<Result<(), Error>>),
+    Device(device::Change, oneshot::Sender<Result<(), Error>>),
     SourceAddress(IpAddr, oneshot::Sender<Result<IpAddr, Error>>),
 }
 
@@ -236,7 +238,52 @@ impl Kernel {
     /// # Errors
     /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
     pub async fn set_link_down(&self, index: u32) -> Result<(), Error> {
-        self.ask(|reply| Command::SetLinkDown(index, reply)).await?
+        self.change_device(device::Change::Down(index)).await
+    }
+
+    /// Sets a device up.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
+    pub async fn set_link_up(&self, index: u32) -> Result<(), Error> {
+        self.change_device(device::Change::Up(index)).await
+    }
+
+    /// Sets a device's MTU, in octets.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
+    pub async fn set_link_mtu(&self, index: u32, mtu: u32) -> Result<(), Error> {
+        self.change_device(device::Change::Mtu(index, mtu)).await
+    }
+
+    /// Gives a device an address; one it has is fine.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
+    pub async fn add_address(&self, index: u32, net: IpNet) -> Result<(), Error> {
+        self.change_device(device::Change::AddAddress(index, net)).await
+    }
+
+    /// Takes an address from a device; one it does not have is fine. With the last IPv4 address of a device the kernel
+    /// takes every IPv4 route through it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Overrun`] or [`Error::Stopped`].
+    pub async fn remove_address(&self, index: u32, net: IpNet) -> Result<(), Error> {
+        self.change_device(device::Change::RemoveAddress(index, net))
+            .await
+    }
+
+    /// Makes an IPIP device without fixed ends (RFC 2003); one of that name is fine. The kernel loads its module for it
+    /// where it can.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], which [`Error::is_unsupported`] where the kernel has no IPIP; [`Error::Overrun`] or
+    /// [`Error::Stopped`].
+    pub async fn create_ipip(&self, name: &str) -> Result<(), Error> {
+        self.change_device(device::Change::CreateIpip(name.to_owned()))
+            .await
     }
 
     /// Deletes a device (with a veth pair, both ends) a moment later, together with others. A failure is logged. Where
@@ -252,6 +299,10 @@ impl Kernel {
     /// [`Error::Refused`], [`Error::Socket`] or [`Error::Stopped`].
     pub async fn delete_links(&self, indices: impl IntoIterator<Item = u32>) -> Result<(), Error> {
         self.shared.reaper.delete(indices.into_iter().collect()).await
+    }
+
+    async fn change_device(&self, change: device::Change) -> Result<(), Error> {
+        self.ask(|reply| Command::Device(change, reply)).await?
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {

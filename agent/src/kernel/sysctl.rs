@@ -1,10 +1,11 @@
-//! Kernel parameters of the node as a whole. Those of a device are the CNI plugin's.
+//! Kernel parameters of the node as a whole, and of its tunnel. Those of a pod's device are the CNI plugin's.
 
 use std::{fs, path::Path};
 
 use super::types::Error;
 
 const V4: &str = "/proc/sys/net/ipv4/ip_forward";
+const ALL_RP_FILTER: &str = "/proc/sys/net/ipv4/conf/all/rp_filter";
 const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 /// Makes the node forward packets, IPv6 too where `v6`. A parameter that is right already is not written, so that a
@@ -15,6 +16,24 @@ const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 pub fn enable_forwarding(v6: bool) -> Result<(), Error> {
     set(V4, "1")?;
     if v6 { set(V6, "1") } else { Ok(()) }
+}
+
+/// Lets a tunnel receive what the node would not send back through it: a remote node's own address is not behind the
+/// tunnel, but its packets to our pods come out of it. Loose means that the source must be reachable somehow (RFC 3704,
+/// section 2.4). The device forwards too, like every other.
+///
+/// # Errors
+/// [`Error::Sysctl`].
+pub fn loosen_reverse_path_filter(device: &str) -> Result<(), Error> {
+    let device = Path::new("/proc/sys/net/ipv4/conf").join(device);
+    set(device.join("forwarding"), "1")?;
+    let filter = device.join("rp_filter");
+    // The kernel uses the greater of this and the one for all: off and strict give strict.
+    let is_off = |path: &Path| fs::read_to_string(path).is_ok_and(|value| value.trim() == "0");
+    if is_off(&filter) && is_off(Path::new(ALL_RP_FILTER)) {
+        return Ok(());
+    }
+    set(filter, "2")
 }
 
 fn set(path: impl AsRef<Path>, value: &'static str) -> Result<(), Error> {

@@ -361,6 +361,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// True where the kernel has no such kind of device.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Error::Refused { refusal, .. } if refusal.is(nix::errno::Errno::EOPNOTSUPP))
+    }
+}
+
 /// An error number from the kernel and, where it gave one, its explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

@@ -59,14 +59,13 @@ impl Engine {
                 self.outbox
                     .push_back((codec::find_link(&name), Request::Link(name, reply)));
             }
-            Command::SetLinkDown(index, reply) => {
-                let description = format!("set device {index} down");
+            Command::Device(change, reply) => {
                 let request = Request::Done {
-                    description,
-                    harmless: [Errno::ENODEV, Errno::ENOENT],
+                    description: change.to_string(),
+                    harmless: change.harmless(),
                     reply,
                 };
-                self.outbox.push_back((codec::set_down(index), request));
+                self.outbox.push_back((change.request(), request));
             }
             Command::SourceAddress(address, reply) => {
                 let request = Request::SourceAddress(address, reply);
