@@ -45,13 +45,14 @@ impl Script {
         Self::with(|_| ())
     }
 
-    /// A speaker that waits for the peer, which has just connected.
     fn with(change: impl FnOnce(&mut PeerConfig)) -> Self {
-        let mut config = SpeakerConfig::new(Asn(64512), RouterId(Ipv4Addr::new(10, 0, 0, 1)));
-        let mut peer = PeerConfig::new("script", Asn(64513));
-        peer.passive = true;
-        change(&mut peer);
-        config.peers.insert(PEER, peer);
+        let mut config = config();
+        change(config.peers.get_mut(&PEER).unwrap());
+        Self::start(config)
+    }
+
+    /// A speaker that waits for the peer, which has just connected.
+    fn start(config: SpeakerConfig) -> Self {
         let now = Instant::now();
         let ours = BTreeMap::from([(prefix("10.1.0.0/26"), LocalRoute::default())]);
         let mut core = SpeakerCore::new(config, ours, 1, now).unwrap();
@@ -151,6 +152,17 @@ impl Script {
         assert_eq!(self.status().state, SessionState::Established);
         self.messages();
     }
+}
+
+/// A speaker with one peer, which connects.
+fn config() -> SpeakerConfig {
+    let mut config = SpeakerConfig::new(Asn(64512), RouterId(Ipv4Addr::new(10, 0, 0, 1)));
+    let peer = PeerConfig {
+        passive: true,
+        ..PeerConfig::new("script", Asn(64513))
+    };
+    config.peers.insert(PEER, peer);
+    config
 }
 
 /// What the sessions here come to.
@@ -409,6 +421,43 @@ fn end_of_rib_follows_the_routes() {
         ends,
         [None, Some(Family::IPV4_UNICAST), Some(Family::IPV6_UNICAST)]
     );
+}
+
+#[test]
+fn a_restarting_speaker_says_so_until_its_peers_have_told_it_everything() {
+    let mut script = Script::start(SpeakerConfig {
+        restarting: true,
+        ..config()
+    });
+    let restarting = |messages: &[Message]| match messages {
+        [Message::Open(open), ..] => open.graceful_restart().unwrap().restarting,
+        other => panic!("{other:?}"),
+    };
+    assert!(restarting(&script.messages()));
+    script.send(&Message::Open(open()));
+    script.send(&Message::Keepalive);
+    let ends = |messages: Vec<Message>| {
+        let end = |message: &Message| matches!(message, Message::Update(u) if u.end_of_rib.is_some());
+        messages.iter().filter(|message| end(message)).count()
+    };
+    assert_eq!(
+        ends(script.messages()),
+        0,
+        "the peer would drop what we have not learned again yet"
+    );
+    script.send(&Message::Update(Update::end_of_rib(Family::IPV4_UNICAST)));
+    assert_eq!(ends(script.messages()), 0);
+    script.send(&Message::Update(Update::end_of_rib(Family::IPV6_UNICAST)));
+    assert_eq!(ends(script.messages()), 2);
+    assert!(script.core.is_converged());
+
+    script.core.handle_closed(script.conn, "reset", script.now);
+    let ends_of_connection = (SocketAddr::new(PEER, 40001), SocketAddr::new(OURS, 179));
+    script.conn = script
+        .core
+        .handle_incoming(ends_of_connection.0, ends_of_connection.1, script.now)
+        .unwrap();
+    assert!(!restarting(&script.messages()));
 }
 
 #[test]
