@@ -8,6 +8,8 @@ use futures::StreamExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::WatchMetrics;
+
 /// All objects of a kind, by `name` or `namespace/name`, and those that cannot be used.
 #[derive(Debug, Clone)]
 pub struct Objects<T> {
@@ -30,9 +32,14 @@ impl<T> Default for Objects<T> {
 }
 
 /// Follows a kind until `stop`.
-pub fn follow<T: Resource>(store: &Store, stop: CancellationToken) -> watch::Receiver<Objects<T>> {
+pub fn follow<T: Resource>(
+    store: &Store,
+    metrics: &WatchMetrics,
+    stop: CancellationToken,
+) -> watch::Receiver<Objects<T>> {
     let (sender, receiver) = watch::channel(Objects::default());
     let mut events = store.watch::<T>();
+    let metrics = metrics.clone();
     tokio::spawn(async move {
         loop {
             let event = tokio::select! {
@@ -40,9 +47,15 @@ pub fn follow<T: Resource>(store: &Store, stop: CancellationToken) -> watch::Rec
                 event = events.next() => event,
             };
             match event {
-                Some(Ok(event)) => sender.send_modify(|objects| apply(objects, event)),
+                Some(Ok(event)) => {
+                    if matches!(event, WatchEvent::Restarted(_)) {
+                        metrics.restarted(T::KIND.kind);
+                    }
+                    sender.send_modify(|objects| apply(objects, event));
+                }
                 Some(Err(error)) => {
-                    tracing::warn!(kind = T::KIND.kind, %error, "watch failed; it goes on by itself")
+                    metrics.failed(T::KIND.kind);
+                    tracing::warn!(kind = T::KIND.kind, %error, "watch failed; it goes on by itself");
                 }
                 None => return,
             }

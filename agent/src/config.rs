@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
+use crate::install::{self, conflist, conflist::Portmap};
+
 /// routelet, the Routelet node agent: routes this node's pods, tells the other nodes and the top-of-rack routers
 /// about them by BGP, and serves the CNI plugin.
 #[derive(Debug, Clone, Parser)]
@@ -66,6 +68,27 @@ pub struct Config {
           value_parser = clap::value_parser!(u16).range(0..=4095))]
     pub restart_seconds: u16,
 
+    /// Address of the HTTP endpoint with /livez, /readyz and /metrics: ADDRESS:PORT, or `none`
+    #[arg(long, env = "ROUTELET_HTTP_LISTEN", default_value = "none")]
+    pub http_listen: String,
+
+    /// Where the network configuration for the container runtime is written once the node can take pods [default: not
+    /// written]
+    #[arg(long, env = "ROUTELET_CNI_CONF_DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
+
+    /// Where the container runtime looks for plugins
+    #[arg(long, env = "ROUTELET_CNI_BIN_DIR", default_value = install::DEFAULT_BIN_DIR)]
+    pub cni_bin_dir: PathBuf,
+
+    /// Whether the network configuration chains the plugin portmap (`hostPort`): `auto` where it is in --cni-bin-dir
+    #[arg(long, env = "ROUTELET_CNI_PORTMAP", value_enum, default_value_t = Portmap::Auto)]
+    pub cni_portmap: Portmap,
+
+    /// Set Calico's network configuration aside when ours is written; `uninstall-cni` brings it back
+    #[arg(long, env = "ROUTELET_CNI_DISABLE_CALICO")]
+    pub cni_disable_calico: bool,
+
     /// What to log: a level, or directives as of the crate tracing-subscriber (`info,bgp=debug`)
     #[arg(long, env = "ROUTELET_LOG", default_value = "info")]
     pub log: String,
@@ -116,6 +139,21 @@ impl Config {
         self.admin_socket
             .clone()
             .unwrap_or_else(|| self.run_dir.join("admin.sock"))
+    }
+
+    /// The network configuration to write, if it is to be written.
+    pub fn conflist(&self) -> Option<conflist::Settings> {
+        let conf_dir = self.cni_conf_dir.clone()?;
+        Some(conflist::Settings {
+            conf_dir,
+            bin_dir: self.cni_bin_dir.clone(),
+            portmap: self.cni_portmap,
+            socket: self.cni_socket(),
+            // A node without an address of a family cannot route its pods' addresses of that family.
+            ipv4: self.node_ip != "none",
+            ipv6: self.node_ip6 != "none",
+            disable_calico: self.cni_disable_calico,
+        })
     }
 
     /// Time between two full comparisons with the kernel.

@@ -6,10 +6,15 @@ use agent::{
     admin::server::{self as admin, AdminServer},
     attachments::{Attachments, boot_id},
     cache,
+    cli::{Cli, Command},
     cni_server::{self, CniServer},
     config::{Config, LogFormat},
+    health::{self, Health},
+    http,
+    install::publish::{Publication, publish},
     kernel::{self, Family, Kernel},
     locks::Locks,
+    metrics::{Metrics, Scraper},
     node::{self, AddressSource},
     reconciler::{Inputs, Reconciler},
     socket,
@@ -26,8 +31,12 @@ use tracing_subscriber::EnvFilter;
 const DRAIN: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let config = Config::parse();
-    match start_log(&config).and_then(|()| run(config)) {
+    let done = match Cli::parse().command() {
+        Command::Run(config) => start_log(&config).and_then(|()| run(config)),
+        Command::InstallCni(install) => install.run(),
+        Command::UninstallCni(uninstall) => uninstall.run(),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("routelet: {error:#}");
@@ -79,21 +88,23 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let admin_socket = config.admin_socket();
     let admin_listener = socket::bind(&admin_socket)
         .with_context(|| format!("cannot listen on {}", admin_socket.display()))?;
+    let http_listener = http::listen(&config.http_listen).await.context("--http-listen")?;
     let store = Store::open(&config.datastore)
         .await
         .context("cannot open the datastore")?;
     let kernel = start_kernel(&config).await?;
-    kernel::enable_forwarding(v6 != AddressSource::None)?;
 
     // Follow everything that decides what this node should look like.
     let stop = CancellationToken::new();
+    let metrics = Metrics::default();
+    let forward_ipv6 = v6 != AddressSource::None;
     let addresses = node::follow_addresses(&kernel, v4, v6, stop.clone());
     let inputs = Inputs {
-        nodes: cache::follow(&store, stop.clone()),
-        pools: cache::follow(&store, stop.clone()),
-        affinities: cache::follow(&store, stop.clone()),
-        bgp_configurations: cache::follow(&store, stop.clone()),
-        bgp_peers: cache::follow(&store, stop.clone()),
+        nodes: cache::follow(&store, &metrics.watch, stop.clone()),
+        pools: cache::follow(&store, &metrics.watch, stop.clone()),
+        affinities: cache::follow(&store, &metrics.watch, stop.clone()),
+        bgp_configurations: cache::follow(&store, &metrics.watch, stop.clone()),
+        bgp_peers: cache::follow(&store, &metrics.watch, stop.clone()),
         attachments: attachments.subscribe(),
         addresses: addresses.clone(),
         next_hops: kernel.watch_next_hops(),
@@ -109,8 +120,25 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     // Make the kernel and BGP agree with it.
     let base = speaker_base(&config, &kernel).await?;
-    let reconciler = Reconciler::new(name.clone(), inputs, kernel.clone(), base);
+    let reconciler = Reconciler::new(name.clone(), inputs.clone(), kernel.clone(), base);
     let view = reconciler.view();
+    let (publication, published) = tokio::sync::watch::channel(Publication::NotWanted);
+    let health = Health {
+        reconciler: reconciler.pulse(),
+        observed: health::start_monitor(kernel.clone(), view.clone(), forward_ipv6, stop.clone()),
+        view: view.clone(),
+        cni_socket: cni_socket.clone(),
+        publication: published,
+    };
+    let scraper = Scraper {
+        node: name.clone(),
+        started,
+        metrics: metrics.clone(),
+        inputs,
+        attachments: attachments.clone(),
+        kernel: kernel.clone(),
+        view: view.clone(),
+    };
     let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
 
     // Serve.
@@ -124,6 +152,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         route_protocol: config.route_protocol,
         boot_id: boot_id().context("cannot read this boot's id")?,
         locks: Locks::default(),
+        metrics,
     });
     let admin_server = Arc::new(AdminServer {
         node: name,
@@ -138,6 +167,16 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(cni_server::clean_up(cni_server.clone(), queue, stop.clone()));
     tokio::spawn(admin::serve(admin_server, admin_listener, stop.clone()));
     let serving = tokio::spawn(cni_server::serve(cni_server, cni_listener, stop.clone()));
+    if let Some(listener) = http_listener {
+        let endpoint = http::Endpoint {
+            health: health.clone(),
+            scraper,
+        };
+        tokio::spawn(http::serve(listener, endpoint, stop.clone()));
+    }
+    if let Some(settings) = config.conflist() {
+        tokio::spawn(publish(settings, health, publication, stop.clone()));
+    }
     notify(sd_notify::NotifyState::Ready);
     tracing::info!(cni = %cni_socket.display(), admin = %admin_socket.display(), "ready");
 

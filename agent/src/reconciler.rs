@@ -17,6 +17,7 @@ use crate::{
     attachments::Table,
     cache::Objects,
     desired::{Bgp, Desired, desired},
+    health::Pulse,
     kernel::{Kernel, NextHop},
     snapshot::{NodeAddresses, Snapshot},
 };
@@ -100,6 +101,7 @@ pub struct Reconciler {
     /// What the speaker has accepted; a refused configuration is tried again.
     bgp_in_force: Option<Bgp>,
     view: watch::Sender<Arc<View>>,
+    pulse: Pulse,
 }
 
 impl Reconciler {
@@ -117,12 +119,18 @@ impl Reconciler {
             applied: Arc::default(),
             bgp_in_force: None,
             view: watch::Sender::default(),
+            pulse: Pulse::default(),
         }
     }
 
     /// What it has done last.
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.subscribe()
+    }
+
+    /// Its sign of life.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Keeps the node as it should be until `stop`; gives the speaker back, so that the caller decides how it ends.
@@ -143,6 +151,7 @@ impl Reconciler {
                     }
                 },
                 () = tokio::time::sleep(RETRY), if retry => {}
+                never = self.pulse.while_waiting() => match never {},
             }
             tokio::time::sleep(GATHER).await;
         }

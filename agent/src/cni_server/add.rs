@@ -81,6 +81,7 @@ impl CniServer {
             return Ok(left);
         }
         let assigned = self.allocator.assign(self.assign_request(request, handle)).await;
+        self.metrics.ipam.assigned(&assigned);
         assigned.map(|assigned| assigned.addresses).map_err(|error| {
             tracing::warn!(handle, %error, "no address");
             failure::ipam(&error)

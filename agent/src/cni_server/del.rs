@@ -50,11 +50,9 @@ impl CniServer {
             // Another interface of the container has that handle: its own DEL will release it.
             return Ok(());
         }
-        self.allocator
-            .release_handle(&handle)
-            .await
-            .map(drop)
-            .map_err(|e| failure::ipam(&e))
+        let released = self.allocator.release_handle(&handle).await;
+        self.metrics.ipam.released(&released);
+        released.map(drop).map_err(|e| failure::ipam(&e))
     }
 
     /// Takes the pod's routes and device away. A device that a later pod of the same name has by now is left alone:
@@ -88,16 +86,18 @@ impl CniServer {
         let shared = table
             .values()
             .any(|other| other.id != attachment.id && other.handle == attachment.handle);
-        if shared {
+        let released = if shared {
             let release = |address: &IpAddr| Release {
                 address: *address,
                 handle: Some(attachment.handle.clone()),
                 sequence_number: None,
             };
             let releases: Vec<Release> = attachment.addresses.iter().map(release).collect();
-            self.allocator.release_addresses(&releases).await.map(drop)
+            self.allocator.release_addresses(&releases).await
         } else {
-            self.allocator.release_handle(&attachment.handle).await.map(drop)
-        }
+            self.allocator.release_handle(&attachment.handle).await
+        };
+        self.metrics.ipam.released(&released);
+        released.map(drop)
     }
 }

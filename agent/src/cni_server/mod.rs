@@ -14,7 +14,7 @@ mod cleanup;
 mod del;
 mod failure;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use cni::protocol::{AttachmentId, Failure, Reply, Request, Success, VERSION, Verb, code};
 use ipam::Allocator;
@@ -23,7 +23,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use cleanup::clean_up;
 
-use crate::{attachments::Attachments, kernel::Kernel, locks::Locks, snapshot::NodeAddresses, socket};
+use crate::{
+    attachments::Attachments,
+    kernel::Kernel,
+    locks::Locks,
+    metrics::{CniMetrics, Metrics},
+    snapshot::NodeAddresses,
+    socket,
+};
 
 /// What the CNI server works with.
 #[derive(Debug)]
@@ -46,6 +53,8 @@ pub struct CniServer {
     pub boot_id: String,
     /// Requests about one attachment wait for each other.
     pub locks: Locks<AttachmentId>,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// Serves the plugin until `stop`, then finishes what is under way.
@@ -78,12 +87,15 @@ impl CniServer {
                 details: details.to_string(),
             });
         }
+        let (verb, started) = (CniMetrics::verb(&request.verb), Instant::now());
         let done = match request.verb {
             Verb::Add(add) => self.add(add).await.map(Success::Add),
             Verb::Del(del) => self.del(del).await.map(|()| Success::Done),
             Verb::Status => Ok(Success::Done),
         };
-        done.map_or_else(Reply::Error, Reply::Ok)
+        let reply = done.map_or_else(Reply::Error, Reply::Ok);
+        self.metrics.cni.answered(verb, &reply, started.elapsed());
+        reply
     }
 }
 
