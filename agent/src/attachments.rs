@@ -16,6 +16,7 @@ use std::{
 };
 
 use cni::protocol::{AttachmentId, PodRef};
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -59,6 +60,8 @@ pub type Table = BTreeMap<AttachmentId, Attachment>;
 pub struct Attachments {
     directory: Arc<PathBuf>,
     table: Arc<watch::Sender<Arc<Table>>>,
+    /// Held as long as the agent lives; the kernel gives it back however the agent ends.
+    _lock: Arc<Flock<File>>,
 }
 
 impl Attachments {
@@ -66,10 +69,11 @@ impl Attachments {
     /// reported, and does not keep the agent from starting.
     ///
     /// # Errors
-    /// Where the directory cannot be made or read.
+    /// Where the directory cannot be made or read, and `AddrInUse` where another agent has it open.
     pub fn open(state_directory: &Path) -> io::Result<Self> {
         let directory = state_directory.join("attachments");
         fs::create_dir_all(&directory)?;
+        let lock = lock(&directory)?;
         let mut table = Table::new();
         for entry in fs::read_dir(&directory)? {
             let path = entry?.path();
@@ -88,6 +92,7 @@ impl Attachments {
         Ok(Attachments {
             directory: Arc::new(directory),
             table: Arc::new(watch::Sender::new(Arc::new(table))),
+            _lock: Arc::new(lock),
         })
     }
 
@@ -143,6 +148,16 @@ impl Attachments {
             .send_if_modified(|table| table.contains_key(id) && Arc::make_mut(table).remove(id).is_some());
         Ok(())
     }
+}
+
+fn lock(directory: &Path) -> io::Result<Flock<File>> {
+    let file = File::create(directory.join(".lock"))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => {
+            io::Error::new(io::ErrorKind::AddrInUse, "another agent is using it")
+        }
+        errno => errno.into(),
+    })
 }
 
 /// `@` occurs in no container id (CNI specification, "Parameters"), so the name is unambiguous.
@@ -228,10 +243,22 @@ mod tests {
             .unwrap();
         record.remove(&attachment("a.b-c").id).unwrap();
         record.remove(&attachment("never").id).unwrap();
+        let before = record.table();
+        drop(record);
         let again = Attachments::open(directory.path()).unwrap();
-        assert_eq!(again.table(), record.table());
+        assert_eq!(again.table(), before);
         assert_eq!(again.table().len(), 1);
         assert_eq!(again.get(&attachment("d").id).unwrap().state, State::Releasing);
+    }
+
+    #[test]
+    fn one_agent_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Attachments::open(directory.path()).unwrap();
+        let refused = Attachments::open(directory.path()).unwrap_err();
+        assert_eq!(refused.to_string(), "another agent is using it");
+        drop(first);
+        Attachments::open(directory.path()).unwrap();
     }
 
     #[test]

@@ -249,6 +249,8 @@ pub enum NextHopState {
     Reachable {
         /// The interior cost to the next hop.
         metric: u32,
+        /// The router that packets for it go to first, where it is on no link of ours.
+        gateway: Option<IpAddr>,
     },
     /// Routes through it may not be used.
     Unreachable,

@@ -91,9 +91,15 @@ pub fn desired(snapshot: &Snapshot) -> Desired {
 
 fn reachability(found: &NextHop) -> NextHopState {
     match found {
-        NextHop::Connected { .. } => NextHopState::Reachable { metric: 0 },
+        NextHop::Connected { .. } => NextHopState::Reachable {
+            metric: 0,
+            gateway: None,
+        },
         // One hop further away: a peer in our own subnet is preferred (RFC 4271, 9.1.2.2 e).
-        NextHop::Via { .. } => NextHopState::Reachable { metric: 1 },
+        NextHop::Via { gateway, .. } => NextHopState::Reachable {
+            metric: 1,
+            gateway: Some(*gateway),
+        },
         NextHop::Unreachable | NextHop::Local => NextHopState::Unreachable,
     }
 }

@@ -29,6 +29,8 @@ pub enum NotSent {
     LearnedFromPeer,
     /// Learned within our AS, and so not passed on within it (unless for a reflector's client).
     SplitHorizon,
+    /// Its packets would go from the peer to us and from us back to the peer.
+    ForwardedThroughPeer,
     /// It carries NO_ADVERTISE.
     NoAdvertise,
     /// It carries NO_EXPORT or NO_EXPORT_SUBCONFED, and the peer is in another AS.
@@ -45,6 +47,7 @@ impl fmt::Display for NotSent {
             Self::NoBestPath => "there is no usable path",
             Self::LearnedFromPeer => "it was learned from this peer",
             Self::SplitHorizon => "it was learned within our AS and the peer is in it",
+            Self::ForwardedThroughPeer => "its packets go through this peer",
             Self::NoAdvertise => "it carries the community NO_ADVERTISE",
             Self::NoExport => "it carries the community NO_EXPORT",
             Self::NoNextHop => "there is no address of this family to give as next hop",
@@ -124,6 +127,8 @@ fn next_hop(family: Family, best: &Best, to: &ExportTo<'_>) -> Result<NextHop, N
     };
     match best.route.next_hop {
         Some(learned) if keep => Ok(NextHop::from(learned.addr())),
+        // The peer would send its packets to us, and we would send them back.
+        Some(_) if best.through == Some(to.address) => Err(NotSent::ForwardedThroughPeer),
         _ => own_next_hop(family, to)
             .map(NextHop::from)
             .ok_or(NotSent::NoNextHop),

@@ -28,6 +28,7 @@ fn best(source: Source) -> Best {
             next_hop,
         },
         by: None,
+        through: learned.then(|| addr(9)),
     }
 }
 
@@ -101,6 +102,24 @@ fn outside_prefers_the_originator_to_us() {
         Some(TRANSIT_MED),
         "above the none of the speaker that originates it"
     );
+}
+
+#[test]
+fn a_peer_is_not_told_what_we_would_send_back_to_it() {
+    let source = Source::Internal {
+        peer: addr(5),
+        router_id: RouterId::from(5),
+        client: true,
+    };
+    let looping = Best {
+        through: Some(addr(2)),
+        ..best(source)
+    };
+    assert_eq!(
+        send(&looping, &ebgp()).unwrap_err(),
+        NotSent::ForwardedThroughPeer
+    );
+    assert!(send(&looping, &ibgp()).is_ok(), "its next hop is not us there");
 }
 
 #[test]

@@ -16,12 +16,14 @@ pub(crate) struct Best {
     pub(crate) route: Route,
     /// What set it apart from the runner-up.
     pub(crate) by: Option<DecisionStep>,
+    /// Who gets its packets first: the next hop itself, or the router that leads there. None for a route of our own.
+    pub(crate) through: Option<IpAddr>,
 }
 
 impl Best {
     /// Whether it would look the same to everybody who hears of it.
     fn same_route(&self, other: &Best) -> bool {
-        self.source == other.source && self.route == other.route
+        self.source == other.source && self.route == other.route && self.through == other.through
     }
 }
 

@@ -98,7 +98,15 @@ impl SpeakerCore {
                     Verdict::Best(by) => Some((path, by)),
                     _ => None,
                 });
-        let best = winner.map(|((source, route), by)| Best { source, route, by });
+        let best = winner.map(|((source, route), by)| {
+            let through = self.forwarded_through(&route);
+            Best {
+                source,
+                route,
+                by,
+                through,
+            }
+        });
         let was_learned = self.is_learned(&prefix);
         if !self.loc_rib.set_best(prefix, best) {
             return;
@@ -205,8 +213,19 @@ impl SpeakerCore {
         }
         match self.next_hops.get(&next_hop) {
             None => (None, 0),
-            Some(NextHopState::Reachable { metric }) => (None, *metric),
+            Some(NextHopState::Reachable { metric, .. }) => (None, *metric),
             Some(NextHopState::Unreachable) => (Some(Ineligible::NextHopUnreachable), 0),
+        }
+    }
+
+    fn forwarded_through(&self, route: &Route) -> Option<IpAddr> {
+        let next_hop = route.next_hop.as_ref()?.addr();
+        match self.next_hops.get(&next_hop) {
+            Some(NextHopState::Reachable {
+                gateway: Some(gateway),
+                ..
+            }) => Some(*gateway),
+            _ => Some(next_hop),
         }
     }
 
