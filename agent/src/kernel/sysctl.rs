@@ -28,12 +28,12 @@ pub fn loosen_reverse_path_filter(device: &str) -> Result<(), Error> {
     let device = Path::new("/proc/sys/net/ipv4/conf").join(device);
     set(device.join("forwarding"), "1")?;
     let filter = device.join("rp_filter");
-    // The kernel uses the greater of this and the one for all: off and strict give strict.
     let is_off = |path: &Path| fs::read_to_string(path).is_ok_and(|value| value.trim() == "0");
-    if is_off(&filter) && is_off(Path::new(ALL_RP_FILTER)) {
-        return Ok(());
+    // The kernel uses the greater of this and the one for all: off and off do where nothing can be written.
+    match set(&filter, "2") {
+        Err(_) if is_off(&filter) && is_off(Path::new(ALL_RP_FILTER)) => Ok(()),
+        result => result,
     }
-    set(filter, "2")
 }
 
 fn set(path: impl AsRef<Path>, value: &'static str) -> Result<(), Error> {
