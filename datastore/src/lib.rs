@@ -10,7 +10,9 @@
 pub mod error;
 pub mod file;
 mod kinds;
+mod merge;
 pub mod meta;
+mod object;
 pub mod resource;
 pub mod selector;
 pub mod store;

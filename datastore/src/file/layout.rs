@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::{FieldError, KindInfo};
+use crate::{
+    FieldError, KindInfo,
+    object::{ObjectName, full_name},
+};
 
-/// Longest name of an object.
-const MAX_NAME: usize = 253;
-/// Longest namespace (an RFC 1123 label).
-const MAX_NAMESPACE: usize = 63;
 /// Longest name that is a file's stem as it is.
 const MAX_STEM: usize = 250;
 /// The ending of a manifest.
@@ -30,31 +29,20 @@ pub(super) struct Key {
 impl Key {
     /// The place of `name`, or of `namespace/name` for a namespaced kind.
     pub(super) fn of_full_name(kind: &KindInfo, full_name: &str) -> Result<Self, FieldError> {
-        if !kind.namespaced {
-            return Key::new(kind, "", full_name);
-        }
-        match full_name.split_once('/') {
-            Some((namespace, name)) => Key::new(kind, namespace, name),
-            None => Err(FieldError::new(
-                "metadata.namespace",
-                format!("missing: expected namespace/name, found \"{full_name}\""),
-            )),
-        }
+        Ok(Key::of(&ObjectName::of_full_name(kind, full_name)?))
     }
 
     /// The place of an object with this metadata.
     pub(super) fn new(kind: &KindInfo, namespace: &str, name: &str) -> Result<Self, FieldError> {
-        check("metadata.name", name, MAX_NAME, true)?;
-        if kind.namespaced {
-            check("metadata.namespace", namespace, MAX_NAMESPACE, false)?;
-        } else if !namespace.is_empty() {
-            let message = format!("{} is cluster-wide: leave the namespace out", kind.kind);
-            return Err(FieldError::new("metadata.namespace", message));
+        Ok(Key::of(&ObjectName::new(kind, namespace, name)?))
+    }
+
+    /// The place of an object of this name.
+    pub(super) fn of(name: &ObjectName) -> Self {
+        Key {
+            namespace: name.namespace.clone(),
+            stem: stem(&name.name),
         }
-        Ok(Key {
-            namespace: namespace.to_string(),
-            stem: stem(name),
-        })
     }
 
     /// The place of a file found in a folder; `None` where it is no manifest's name.
@@ -91,15 +79,6 @@ impl Key {
     }
 }
 
-/// `name`, or `namespace/name`.
-pub(super) fn full_name(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() {
-        name.to_string()
-    } else {
-        format!("{namespace}/{name}")
-    }
-}
-
 fn stem(name: &str) -> String {
     if name.len() <= MAX_STEM {
         return name.to_string();
@@ -114,32 +93,6 @@ pub(super) fn hex(bytes: &[u8], digits: usize) -> String {
     let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     text.truncate(digits);
     text
-}
-
-/// RFC 1123: lower-case letters, digits, `-` and (in a subdomain) `.`; a letter or digit at both ends of each part.
-fn check(field: &str, name: &str, longest: usize, subdomain: bool) -> Result<(), FieldError> {
-    let part_is_good = |part: &str| {
-        let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        part.starts_with(alphanumeric)
-            && part.ends_with(alphanumeric)
-            && part.chars().all(|c| alphanumeric(c) || c == '-')
-    };
-    let good = if subdomain {
-        name.split('.').all(part_is_good)
-    } else {
-        part_is_good(name)
-    };
-    if good && name.len() <= longest {
-        return Ok(());
-    }
-    let dots = if subdomain { ", . between parts" } else { "" };
-    let shown: String = name.chars().take(64).collect();
-    Err(FieldError::new(
-        field,
-        format!(
-            "\"{shown}\" is no name: expected 1 to {longest} characters: a-z, 0-9 and - inside{dots} (RFC 1123)"
-        ),
-    ))
 }
 
 #[cfg(test)]

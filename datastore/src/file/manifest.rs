@@ -16,12 +16,16 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    layout::{Key, full_name, hex},
+    layout::{Key, hex},
     lines::line_of,
-    merge::unknown_fields,
     yaml::to_yaml,
 };
-use crate::{FieldError, Invalid, KindInfo, types::CALICO_GROUP};
+use crate::{
+    FieldError, Invalid, KindInfo,
+    merge::unknown_fields,
+    object::{check_kind, full_name, metadata_of, set_metadata},
+    types::CALICO_GROUP,
+};
 
 const SEAL: &str = "# routelet: revision ";
 const SEAL_HASH: &str = ", sha256 ";
@@ -145,22 +149,6 @@ impl Manifest {
     }
 }
 
-/// A field of `metadata`; empty where it is absent.
-pub(super) fn metadata_of<'a>(object: &'a Value, field: &str) -> &'a str {
-    object
-        .get("metadata")
-        .and_then(|metadata| metadata.get(field))
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
-/// Sets a field of `metadata`.
-pub(super) fn set_metadata(object: &mut Value, field: &str, value: &str) {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert(field.to_string(), Value::from(value));
-    }
-}
-
 /// Adds the place to an error.
 pub(super) fn at_path(kind: &KindInfo, key: &Key, path: &Path, error: FieldError) -> Box<Invalid> {
     Box::new(Invalid {
@@ -231,21 +219,6 @@ fn read_raw(text: &str, sealed: bool) -> Result<Value, FieldError> {
             ..FieldError::new("", message)
         })
     }
-}
-
-/// Refuses an object of another kind, naming the right one.
-pub(super) fn check_kind(kind: &KindInfo, object: &Value) -> Result<(), FieldError> {
-    for (field, expected) in [
-        ("apiVersion", kind.api_version()),
-        ("kind", kind.kind.to_string()),
-    ] {
-        let found = object.get(field).and_then(Value::as_str);
-        if found != Some(&expected) {
-            let found = found.map_or("it is missing".to_string(), |found| format!("found \"{found}\""));
-            return Err(FieldError::new(field, format!("expected {expected}, {found}")));
-        }
-    }
-    Ok(())
 }
 
 fn check_place(kind: &KindInfo, key: &Key, namespace: &str, name: &str) -> Result<(), FieldError> {

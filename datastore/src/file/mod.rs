@@ -2,7 +2,7 @@
 //!
 //! - `layout`: where an object lives, and which names may.
 //! - `manifest`: a manifest's text (`yaml` writes it), the seal that tells our writing from a hand's, and what a hand edit means
-//!   for `resourceVersion`; `lines` finds a field's line, `merge` keeps the fields that a type does not know.
+//!   for `resourceVersion`; `lines` finds a field's line.
 //! - `disk`: the lock between processes, durable writes, the revision counter.
 //! - `objects` reads, `write` writes; both know no async, and [`FileBackend`] runs them where they may block.
 //! - `watch` tells the differences, and `notify` when to look for them.
@@ -14,7 +14,6 @@ mod disk;
 mod layout;
 mod lines;
 mod manifest;
-mod merge;
 mod notify;
 mod objects;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::{
     layout::{EXTENSION, Key},
     manifest::{Manifest, at_path, content_hash},
 };
-use crate::{Error, FieldError, Invalid, KindInfo, Result};
+use crate::{Error, FieldError, Invalid, KindInfo, Result, object::refused};
 
 /// Longer manifests are refused; the Kubernetes API's limit is lower.
 const MAX_SIZE: u64 = 4 << 20;
@@ -128,7 +128,7 @@ impl Objects {
 
     /// One usable object.
     pub(super) fn get(&self, kind: &'static KindInfo, name: &str) -> Result<Arc<Manifest>> {
-        let key = Key::of_full_name(kind, name).map_err(|e| unplaced(kind, name, e))?;
+        let key = Key::of_full_name(kind, name).map_err(|e| refused(kind, name, e))?;
         match self.look(kind, &key)? {
             Look::Good(manifest) => Ok(manifest),
             Look::Broken {
@@ -318,18 +318,6 @@ impl Objects {
     fn parsed(&self) -> MutexGuard<'_, HashMap<PathBuf, Parsed>> {
         self.parsed.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// An error about a name that has no place in the directory.
-pub(super) fn unplaced(kind: &KindInfo, name: &str, error: FieldError) -> Error {
-    Error::Invalid(Box::new(Invalid {
-        kind: kind.kind,
-        name: name.to_string(),
-        path: None,
-        line: None,
-        field: error.field,
-        message: error.message,
-    }))
 }
 
 /// What is said of a file with another ending.

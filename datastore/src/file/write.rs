@@ -11,12 +11,18 @@ use uuid::Uuid;
 
 use super::{
     disk::{DirLock, unavailable},
-    layout::{Key, full_name},
-    manifest::{Manifest, at_path, check_kind, metadata_of, revision_of, set_metadata},
-    merge::keep_unknown,
-    objects::{Look, Objects, unplaced},
+    layout::Key,
+    manifest::{Manifest, at_path, revision_of},
+    objects::{Look, Objects},
 };
-use crate::{DeleteOptions, Error, FieldError, KindInfo, Resource, Result, types::Secret};
+use crate::{
+    DeleteOptions, Error, KindInfo, Resource, Result,
+    merge::keep_unknown,
+    object::{
+        ObjectName, check_is_new, check_precondition, expected_version, metadata_of, refused, set_metadata,
+    },
+    types::Secret,
+};
 
 /// The one writer of the moment.
 struct Writing<'a> {
@@ -29,15 +35,9 @@ struct Writing<'a> {
 impl Objects {
     /// Stores a new object.
     pub(super) fn create(&self, kind: &'static KindInfo, mut object: Value) -> Result<Arc<Manifest>> {
-        let (key, name) = place(kind, &object)?;
-        if !metadata_of(&object, "resourceVersion").is_empty() {
-            let message = "leave it out: a new object has none, and an old one is updated";
-            return Err(unplaced(
-                kind,
-                &name,
-                FieldError::new("metadata.resourceVersion", message),
-            ));
-        }
+        let name = ObjectName::of_object(kind, &object)?;
+        let (key, name) = (Key::of(&name), name.full());
+        check_is_new(kind, &name, &object)?;
         let writing = self.begin()?;
         if !matches!(self.look(kind, &key)?, Look::Missing) {
             return Err(Error::AlreadyExists {
@@ -52,16 +52,9 @@ impl Objects {
 
     /// Replaces the object the caller read, keeping what its file says beyond the type.
     pub(super) fn update(&self, kind: &'static KindInfo, mut object: Value) -> Result<Arc<Manifest>> {
-        let (key, name) = place(kind, &object)?;
-        let expected = metadata_of(&object, "resourceVersion").to_string();
-        if expected.is_empty() {
-            let message = "missing: an update needs the resourceVersion of the object it changes";
-            return Err(unplaced(
-                kind,
-                &name,
-                FieldError::new("metadata.resourceVersion", message),
-            ));
-        }
+        let name = ObjectName::of_object(kind, &object)?;
+        let (key, name) = (Key::of(&name), name.full());
+        let expected = expected_version(kind, &name, &object)?;
         let writing = self.begin()?;
         let stored = self.stored(kind, &key, &name)?;
         check_precondition(kind, &name, "resourceVersion", &expected, stored.version())?;
@@ -84,7 +77,7 @@ impl Objects {
 
     /// Deletes an object if the preconditions hold.
     pub(super) fn delete(&self, kind: &'static KindInfo, name: &str, options: &DeleteOptions) -> Result<()> {
-        let key = Key::of_full_name(kind, name).map_err(|e| unplaced(kind, name, e))?;
+        let key = Key::of_full_name(kind, name).map_err(|e| refused(kind, name, e))?;
         let writing = self.begin()?;
         let revision = match (self.look(kind, &key)?, options) {
             // Nothing to compare with, and nothing to compare: even a broken manifest can be deleted.
@@ -197,28 +190,6 @@ fn tidy(lock: &DirLock, root: &Path) -> Result<u64> {
         }
     }
     Ok(highest)
-}
-
-/// Where an object belongs, and its full name; refuses an object of another kind.
-fn place(kind: &'static KindInfo, object: &Value) -> Result<(Key, String)> {
-    let (namespace, name) = (metadata_of(object, "namespace"), metadata_of(object, "name"));
-    let full_name = full_name(namespace, name);
-    check_kind(kind, object)
-        .and_then(|()| Key::new(kind, namespace, name))
-        .map(|key| (key, full_name.clone()))
-        .map_err(|e| unplaced(kind, &full_name, e))
-}
-
-fn check_precondition(kind: &KindInfo, name: &str, what: &str, expected: &str, found: &str) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Error::Conflict {
-        kind: kind.kind,
-        name: name.to_string(),
-        expected: format!("{what} {expected}"),
-        found: found.to_string(),
-    })
 }
 
 /// RFC 3339 in whole seconds, as Kubernetes writes it.

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 /// Adds to `new` what `raw` says beyond `known`, where `known` is the typed reading of `raw`.
-pub(super) fn keep_unknown(new: &mut Value, raw: &Value, known: &Value) {
+pub(crate) fn keep_unknown(new: &mut Value, raw: &Value, known: &Value) {
     match (new, raw, known) {
         (Value::Object(new), Value::Object(raw), known) => keep_in_map(new, raw, known),
         (Value::Array(new), Value::Array(raw), Value::Array(known)) if raw.len() == known.len() => {
@@ -42,7 +42,7 @@ fn keep_in_map(new: &mut Map<String, Value>, raw: &Map<String, Value>, known: &V
 /// The fields of `raw` that the type does not know and that say something, as paths below `path`.
 ///
 /// A field that the type knows is absent from `known` only where it says nothing (null, false, empty).
-pub(super) fn unknown_fields(path: &str, raw: &Value, known: &Value) -> Vec<String> {
+pub(crate) fn unknown_fields(path: &str, raw: &Value, known: &Value) -> Vec<String> {
     match (raw, known) {
         (Value::Object(raw), Value::Object(known)) => raw
             .iter()
