@@ -5,7 +5,13 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
-use crate::install::{self, conflist, conflist::Portmap};
+use crate::{
+    install::{self, conflist, conflist::Portmap},
+    tunnel,
+};
+
+/// How long other nodes get to bring their tunnels up before routes to those that say nothing go through ours.
+const TUNNEL_SETTLE: Duration = Duration::from_secs(10);
 
 /// routelet, the Routelet node agent: routes this node's pods, tells the other nodes and the top-of-rack routers
 /// about them by BGP, and serves the CNI plugin.
@@ -62,6 +68,15 @@ pub struct Config {
     /// MTU of the pods' interfaces [default: that of the device with the node's address]
     #[arg(long, env = "ROUTELET_POD_MTU", value_parser = clap::value_parser!(u32).range(576..=65_535))]
     pub pod_mtu: Option<u32>,
+
+    /// MTU of the IPIP tunnel [default: that of the device with the node's address, less 20]
+    #[arg(long, env = "ROUTELET_IPIP_MTU", value_parser = clap::value_parser!(u32).range(556..=65_515))]
+    pub ipip_mtu: Option<u32>,
+
+    /// Seconds that the IPIP tunnel stays after ipipMode was set to Never everywhere: other nodes may still use it
+    #[arg(long, env = "ROUTELET_TUNNEL_GRACE_SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub tunnel_grace_seconds: u64,
 
     /// Seconds that peers keep our routes while the agent is restarted (RFC 4724)
     #[arg(long, env = "ROUTELET_RESTART_SECONDS", default_value_t = 120,
@@ -159,6 +174,16 @@ impl Config {
     /// Time between two full comparisons with the kernel.
     pub fn resync(&self) -> Duration {
         Duration::from_secs(self.resync_seconds)
+    }
+
+    /// How the IPIP tunnel of the node of that name is run.
+    pub fn tunnel(&self, node: &str) -> tunnel::Settings {
+        tunnel::Settings {
+            node: node.to_string(),
+            mtu: self.ipip_mtu,
+            grace: Duration::from_secs(self.tunnel_grace_seconds),
+            settle: TUNNEL_SETTLE,
+        }
     }
 
     /// Time that peers keep our routes while the agent is restarted.

@@ -8,11 +8,13 @@
 pub mod admin;
 pub mod attachments;
 pub mod cache;
+pub mod claims;
 pub mod cli;
 pub mod cni_server;
 pub mod config;
 pub mod delta;
 pub mod desired;
+pub mod endpoint;
 pub mod frame;
 pub mod health;
 pub mod http;
@@ -24,3 +26,4 @@ pub mod node;
 pub mod reconciler;
 pub mod snapshot;
 pub mod socket;
+pub mod tunnel;

@@ -5,10 +5,11 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use agent::{
     admin::server::{self as admin, AdminServer},
     attachments::{Attachments, boot_id},
-    cache,
+    cache, claims,
     cli::{Cli, Command},
     cni_server::{self, CniServer},
     config::{Config, LogFormat},
+    endpoint::Endpoint,
     health::{self, Health},
     http,
     install::publish::{Publication, publish},
@@ -18,6 +19,7 @@ use agent::{
     node::{self, AddressSource},
     reconciler::{Inputs, Reconciler},
     socket,
+    tunnel::{self, Manager},
 };
 use anyhow::Context;
 use clap::Parser;
@@ -31,7 +33,7 @@ use tracing_subscriber::EnvFilter;
 const DRAIN: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command() {
+    let done = match Cli::parse().into_command() {
         Command::Run(config) => start_log(&config).and_then(|()| run(config)),
         Command::InstallCni(install) => install.run(),
         Command::UninstallCni(uninstall) => uninstall.run(),
@@ -99,16 +101,42 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Metrics::default();
     let forward_ipv6 = v6 != AddressSource::None;
     let addresses = node::follow_addresses(&kernel, v4, v6, stop.clone());
+    let (nodes, pools) = (
+        cache::follow(&store, &metrics.watch, stop.clone()),
+        cache::follow(&store, &metrics.watch, stop.clone()),
+    );
+    let allocator = Allocator::new(store.clone(), name.clone());
+    let tunnel = Manager::new(
+        config.tunnel(&name),
+        tunnel::Inputs {
+            pools: pools.clone(),
+            nodes: nodes.clone(),
+            addresses: addresses.clone(),
+            links: kernel.watch_links(),
+        },
+        kernel.clone(),
+        store.clone(),
+        allocator.clone(),
+    );
     let inputs = Inputs {
-        nodes: cache::follow(&store, &metrics.watch, stop.clone()),
-        pools: cache::follow(&store, &metrics.watch, stop.clone()),
+        nodes,
+        pools,
         affinities: cache::follow(&store, &metrics.watch, stop.clone()),
         bgp_configurations: cache::follow(&store, &metrics.watch, stop.clone()),
         bgp_peers: cache::follow(&store, &metrics.watch, stop.clone()),
         attachments: attachments.subscribe(),
         addresses: addresses.clone(),
         next_hops: kernel.watch_next_hops(),
+        tunnel: tunnel.watch(),
     };
+    tokio::spawn(claims::finish(
+        allocator.clone(),
+        name.clone(),
+        inputs.affinities.clone(),
+        stop.clone(),
+    ));
+    let carried = tunnel.watch();
+    tokio::spawn(tunnel.run(stop.clone()));
     let registration = node::keep_registered(
         store.clone(),
         name.clone(),
@@ -144,11 +172,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Serve.
     let cni_server = Arc::new(CniServer {
         node: name.clone(),
-        allocator: Allocator::new(store, name.clone()),
+        allocator,
         attachments: attachments.clone(),
         kernel: kernel.clone(),
         addresses,
         pod_mtu: config.pod_mtu,
+        tunnel: carried,
         route_protocol: config.route_protocol,
         boot_id: boot_id().context("cannot read this boot's id")?,
         locks: Locks::default(),
@@ -168,11 +197,17 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(admin::serve(admin_server, admin_listener, stop.clone()));
     let serving = tokio::spawn(cni_server::serve(cni_server, cni_listener, stop.clone()));
     if let Some(listener) = http_listener {
-        let endpoint = http::Endpoint {
+        let endpoint = Endpoint {
             health: health.clone(),
             scraper,
         };
-        tokio::spawn(http::serve(listener, endpoint, stop.clone()));
+        let answer = move |path| endpoint.clone().answer(path);
+        tokio::spawn(http::serve(
+            listener,
+            http::Limits::default(),
+            stop.clone(),
+            answer,
+        ));
     }
     if let Some(settings) = config.conflist() {
         tokio::spawn(publish(settings, health, publication, stop.clone()));

@@ -19,6 +19,9 @@ use crate::{
 /// Time between two attempts to write the Node object.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often a write is repeated because somebody else wrote meanwhile.
+const ATTEMPTS: u32 = 5;
+
 /// How the node's address of one family is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AddressSource {
@@ -177,6 +180,33 @@ fn is_registered(node: &Node, addresses: &NodeAddresses) -> bool {
     };
     has(annotation::IPV4_ADDRESS, addresses.v4.map(IpNet::V4))
         && has(annotation::IPV6_ADDRESS, addresses.v6.map(IpNet::V6))
+}
+
+/// Sets an annotation of a Node object, or removes it.
+///
+/// # Errors
+/// Those of the datastore: not found where there is no such Node yet, a conflict where others write it all the time.
+pub async fn annotate(store: &Store, name: &str, key: &str, value: Option<&str>) -> Result<(), Error> {
+    let mut attempt = 1;
+    loop {
+        let mut node = store.get::<Node>(name).await?;
+        let annotations = &mut node.metadata.annotations;
+        let before = match value {
+            Some(value) => annotations.insert(key.to_string(), value.to_string()),
+            None => annotations.remove(key),
+        };
+        if before.as_deref() == value {
+            return Ok(());
+        }
+        match store.update(&node).await {
+            Ok(_) => {
+                tracing::info!(annotation = key, value, "annotated this node");
+                return Ok(());
+            }
+            Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 async fn register(store: &Store, name: &str, addresses: &NodeAddresses) -> Result<(), Error> {

@@ -20,6 +20,7 @@ use crate::{
     health::Pulse,
     kernel::{Kernel, NextHop},
     snapshot::{NodeAddresses, Snapshot},
+    tunnel::Tunnel,
 };
 
 /// How long to wait for more after something changed: a burst of changes costs one pass.
@@ -47,6 +48,8 @@ pub struct Inputs {
     pub addresses: watch::Receiver<NodeAddresses>,
     /// How next hops are reached.
     pub next_hops: watch::Receiver<Arc<BTreeMap<IpAddr, NextHop>>>,
+    /// The IPIP tunnel.
+    pub tunnel: watch::Receiver<Tunnel>,
 }
 
 impl Inputs {
@@ -61,6 +64,7 @@ impl Inputs {
             changed = self.attachments.changed() => changed.is_err(),
             changed = self.addresses.changed() => changed.is_err(),
             changed = self.next_hops.changed() => changed.is_err(),
+            changed = self.tunnel.changed() => changed.is_err(),
         };
         if ended {
             std::future::pending::<()>().await;
@@ -79,6 +83,8 @@ pub struct View {
     pub desired: Arc<Desired>,
     /// True once BGP has told all it knew before a restart.
     pub bgp_converged: bool,
+    /// The IPIP tunnel.
+    pub tunnel: Tunnel,
     /// The speaker, once it runs.
     pub speaker: Option<Speaker>,
     /// What applying it met.
@@ -252,6 +258,7 @@ impl Reconciler {
             learned: self.learned.clone(),
             bgp_converged: self.converged,
             next_hops: inputs.next_hops.borrow_and_update().clone(),
+            tunnel: inputs.tunnel.borrow_and_update().clone(),
         }
     }
 
@@ -262,6 +269,7 @@ impl Reconciler {
             addresses: *self.inputs.addresses.borrow(),
             desired: self.applied.clone(),
             bgp_converged: self.converged,
+            tunnel: self.inputs.tunnel.borrow().clone(),
             speaker: self.speaker.as_ref().map(|(speaker, _)| speaker.clone()),
             problems,
         }));

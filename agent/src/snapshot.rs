@@ -13,7 +13,7 @@ use bgp::BestRoute;
 use datastore::types::{BgpConfiguration, BgpPeer, BlockAffinity, IpPool, Node};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::{attachments::Table, cache::Objects, kernel::NextHop};
+use crate::{attachments::Table, cache::Objects, kernel::NextHop, tunnel::Tunnel};
 
 /// This node's addresses, each with the subnet it is in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub struct Snapshot {
     pub bgp_converged: bool,
     /// How the next hops of `learned` are reached.
     pub next_hops: Arc<BTreeMap<IpAddr, NextHop>>,
+    /// The IPIP tunnel.
+    pub tunnel: Tunnel,
 }
 
 impl Snapshot {

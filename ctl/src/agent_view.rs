@@ -118,6 +118,16 @@ fn status_text(status: &Status, wide: bool) -> String {
                 .join(", ")
         ),
     );
+    for tunnel in &status.tunnels {
+        let _ = write!(text, "Tunnel {}: {}", tunnel.device, tunnel.state);
+        if let Some(address) = tunnel.address {
+            let _ = write!(text, ", address {address}");
+        }
+        if let Some(mtu) = tunnel.mtu {
+            let _ = write!(text, ", MTU {mtu}");
+        }
+        text.push('\n');
+    }
     if !status.waiting_for.is_empty() {
         let _ = writeln!(
             text,

@@ -414,6 +414,12 @@ fn status() -> Status {
             installed: 4,
             repairs: 1,
         },
+        tunnels: vec![agent::admin::types::Tunnel {
+            device: "tunl0".into(),
+            state: "up".into(),
+            address: Some("10.10.0.7".parse().expect("an address")),
+            mtu: Some(1480),
+        }],
         announced: vec!["10.10.0.0/26".parse().expect("a block")],
         attachments: 2,
         problems: vec![Problem::new("BGPPeer \"x\"", "spec.password is not supported")],
@@ -429,6 +435,7 @@ fn node_status() {
         "\
 routelet 0.1.0 runs on node-1 since 2026-11-20 13:25:00Z (process 42, AS 64512, router ID 192.168.33.11)
 Routes in the kernel: 4 of 5 (protocol 80, 1 repaired); pods: 2; announced: 10.10.0.0/26
+Tunnel tunl0: up, address 10.10.0.7, MTU 1480
 
 IPv4 BGP status
 +---------------+-------------------+-------+----------------------+----------------------------+

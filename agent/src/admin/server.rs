@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::types::{
     Attachment, Kernel as KernelReport, Path, Peer, PeerKind, Problem, Query, Reply, Request, Route, Status,
-    VERSION,
+    Tunnel, VERSION,
 };
-use crate::{attachments::Attachments, kernel::Kernel, reconciler::View, socket};
+use crate::{attachments::Attachments, kernel::Kernel, reconciler::View, socket, tunnel::TunnelState};
 
 /// What the admin server looks at.
 #[derive(Debug)]
@@ -84,6 +84,7 @@ impl AdminServer {
                 .as_ref()
                 .map(|status| peers(&view, status))
                 .unwrap_or_default(),
+            tunnels: tunnel(&view.tunnel).into_iter().collect(),
             kernel: self.kernel_report(),
             announced: view.desired.announced.keys().copied().collect(),
             attachments: self.attachments.table().len(),
@@ -200,6 +201,21 @@ fn peers(view: &View, speaker: &SpeakerStatus) -> Vec<Peer> {
         stale_prefixes: status.stale.as_ref().map_or(0, |stale| stale.prefixes),
     };
     speaker.peers.iter().map(report).collect()
+}
+
+fn tunnel(tunnel: &crate::tunnel::Tunnel) -> Option<Tunnel> {
+    let state = match tunnel.state {
+        TunnelState::Off => return None,
+        TunnelState::Starting => "starting",
+        TunnelState::Up { .. } => "up",
+        TunnelState::Unavailable => "unavailable",
+    };
+    Some(Tunnel {
+        device: crate::tunnel::DEVICE.to_string(),
+        state: state.to_string(),
+        address: tunnel.address().map(Into::into),
+        mtu: tunnel.mtu(),
+    })
 }
 
 fn add_paths(route: &mut Route, known: bgp::RouteStatus) {

@@ -76,6 +76,9 @@ pub struct Status {
     pub bgp_converged: bool,
     /// BGP sessions, by address.
     pub peers: Vec<Peer>,
+    /// Tunnels to other nodes; none where no pool asks for one.
+    #[serde(default)]
+    pub tunnels: Vec<Tunnel>,
     /// Routes in the kernel.
     pub kernel: Kernel,
     /// Blocks of this node that are announced.
@@ -158,6 +161,20 @@ pub struct Peer {
     pub flaps: u64,
     /// Prefixes kept for the peer while it restarts (RFC 4724).
     pub stale_prefixes: usize,
+}
+
+/// A tunnel device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tunnel {
+    /// Its name.
+    pub device: String,
+    /// `starting`, `up` or `unavailable`; why it is unavailable is among the problems.
+    pub state: String,
+    /// Its address; absent where no pool gives it one.
+    pub address: Option<IpAddr>,
+    /// Its MTU, while it is up.
+    pub mtu: Option<u32>,
 }
 
 /// Routes of ours in the kernel.

@@ -127,7 +127,9 @@ impl CniServer {
         let own = links
             .iter()
             .find(|link| addresses.iter().any(|address| link.addresses.contains(&address)));
-        self.pod_mtu.or(own.map(|link| link.mtu)).unwrap_or(DEFAULT_MTU)
+        let own = own.map_or(DEFAULT_MTU, |link| link.mtu);
+        let carried = self.tunnel.borrow().mtu().map_or(own, |mtu| mtu.min(own));
+        self.pod_mtu.unwrap_or(carried)
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     metrics::{CniMetrics, Metrics},
     snapshot::NodeAddresses,
     socket,
+    tunnel::Tunnel,
 };
 
 /// What the CNI server works with.
@@ -47,6 +48,8 @@ pub struct CniServer {
     pub addresses: watch::Receiver<NodeAddresses>,
     /// The pods' MTU, where it is set by hand.
     pub pod_mtu: Option<u32>,
+    /// The tunnel carries smaller packets than the device does.
+    pub tunnel: watch::Receiver<Tunnel>,
     /// Mark of our routes.
     pub route_protocol: u8,
     /// This boot.

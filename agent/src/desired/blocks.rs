@@ -28,15 +28,16 @@ fn is_confirmed_for(affinity: &BlockAffinity, node: &str) -> bool {
     spec.node == node && of_host && spec.state == AffinityState::Confirmed && spec.deleted != "true"
 }
 
-/// What is announced: the node's blocks, and the addresses of its pods that are in somebody else's block (borrowed),
-/// save those in a pool with `disableBGPExport`.
+/// What is announced: the node's blocks, and the addresses of its pods and its tunnel that are in somebody else's block
+/// (borrowed), save those in a pool with `disableBGPExport`.
 pub fn announced(snapshot: &Snapshot, own_blocks: &BTreeSet<IpNet>) -> BTreeMap<IpNet, LocalRoute> {
     let addresses = snapshot
         .attachments
         .values()
-        .flat_map(|attachment| attachment.addresses.iter());
+        .flat_map(|attachment| attachment.addresses.iter().copied())
+        .chain(snapshot.tunnel.address().map(std::net::IpAddr::V4));
     let borrowed = addresses
-        .map(|address| IpNet::from(*address))
+        .map(IpNet::from)
         .filter(|address| !own_blocks.iter().any(|block| block.contains(address)));
     let exported = |net: &IpNet| {
         snapshot

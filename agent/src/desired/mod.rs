@@ -1,9 +1,10 @@
 //! What the node should look like: a pure function of a [`Snapshot`].
 //!
 //! It never looks at history, so the order in which things arrive cannot matter; whoever applies it works out what
-//! differs from what is there. One file a concern: [`blocks`], [`peers`], [`routes`].
+//! differs from what is there. One file a concern: [`blocks`], [`encapsulation`], [`peers`], [`routes`].
 
 pub mod blocks;
+pub mod encapsulation;
 pub mod peers;
 pub mod routes;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::{
 use bgp::{LocalRoute, NextHopState, PeerConfig};
 use ipnet::IpNet;
 
+use self::encapsulation::Encapsulation;
 use crate::{
     admin::types::{PeerKind, Problem},
     kernel::{NextHop, Removal, Routes},
@@ -69,10 +71,17 @@ pub struct Peer {
 pub fn desired(snapshot: &Snapshot) -> Desired {
     let mut problems = invalid_objects(snapshot);
     let own_blocks = blocks::own_blocks(snapshot);
+    problems.extend(snapshot.tunnel.problems.iter().cloned());
     let bgp = peers::bgp(snapshot, &mut problems);
+    let encapsulation = Encapsulation::new(snapshot);
     Desired {
-        routes: Arc::new(routes::routes(snapshot, &own_blocks, &mut problems)),
-        removal: routes::removal(snapshot),
+        routes: Arc::new(routes::routes(
+            snapshot,
+            &own_blocks,
+            &encapsulation,
+            &mut problems,
+        )),
+        removal: routes::removal(snapshot, &encapsulation),
         announced: blocks::announced(snapshot, &own_blocks),
         tracked: snapshot
             .learned

@@ -8,6 +8,7 @@ use std::{
 use bgp::BestRoute;
 use ipnet::IpNet;
 
+use super::encapsulation::{self, Encapsulation, Way};
 use crate::{
     admin::types::Problem,
     attachments::{Attachment, State},
@@ -16,8 +17,13 @@ use crate::{
 };
 
 /// All routes. Where two claim a prefix, the pod has it, then the blackhole, then BGP.
-pub fn routes(snapshot: &Snapshot, own_blocks: &BTreeSet<IpNet>, problems: &mut BTreeSet<Problem>) -> Routes {
-    let mut routes = learned_routes(snapshot, problems);
+pub fn routes(
+    snapshot: &Snapshot,
+    own_blocks: &BTreeSet<IpNet>,
+    encapsulation: &Encapsulation<'_>,
+    problems: &mut BTreeSet<Problem>,
+) -> Routes {
+    let mut routes = learned_routes(snapshot, encapsulation, problems);
     // A block of one address is its pod's route or nothing; every other one must not loop through the default route.
     let blackholed = own_blocks
         .iter()
@@ -28,11 +34,11 @@ pub fn routes(snapshot: &Snapshot, own_blocks: &BTreeSet<IpNet>, problems: &mut 
 }
 
 /// What may be deleted: nothing before the first full sync; learned routes of an earlier run not before BGP has
-/// converged, so that a restart of the agent takes no route away.
-pub fn removal(snapshot: &Snapshot) -> Removal {
+/// converged, so that a restart of the agent takes no route away; none of those that wait for the tunnel.
+pub fn removal(snapshot: &Snapshot, encapsulation: &Encapsulation<'_>) -> Removal {
     if !snapshot.waiting_for().is_empty() {
         Removal::Hold
-    } else if snapshot.bgp_converged {
+    } else if snapshot.bgp_converged && !encapsulation.is_waiting() {
         Removal::Allow
     } else {
         Removal::HoldGateways
@@ -70,14 +76,18 @@ fn device_owners(snapshot: &Snapshot) -> BTreeMap<&str, &Attachment> {
     owners
 }
 
-fn learned_routes(snapshot: &Snapshot, problems: &mut BTreeSet<Problem>) -> Routes {
+fn learned_routes(
+    snapshot: &Snapshot,
+    encapsulation: &Encapsulation<'_>,
+    problems: &mut BTreeSet<Problem>,
+) -> Routes {
     let mut routes = Routes::new();
     for (prefix, route) in snapshot.learned.iter() {
-        match gateways(snapshot, route) {
+        match gateways(snapshot, encapsulation, prefix, route) {
             Ok(gateways) => {
                 routes.insert(*prefix, RouteTarget::Gateways(gateways));
             }
-            // Not looked up yet: the kernel's answer brings us back here.
+            // Not looked up yet (the kernel's answer brings us back here), or it waits for the tunnel.
             Err(None) => {}
             Err(Some(hop)) => {
                 let message = format!(
@@ -93,10 +103,19 @@ fn learned_routes(snapshot: &Snapshot, problems: &mut BTreeSet<Problem>) -> Rout
 
 /// The reachable ones among a route's next hops; where there is none, one that is not (an address of our own is no
 /// way to anywhere else).
-fn gateways(snapshot: &Snapshot, route: &BestRoute) -> Result<Vec<Gateway>, Option<IpAddr>> {
+fn gateways(
+    snapshot: &Snapshot,
+    encapsulation: &Encapsulation<'_>,
+    prefix: &IpNet,
+    route: &BestRoute,
+) -> Result<Vec<Gateway>, Option<IpAddr>> {
     let mut gateways = Vec::new();
     let mut unreachable = None;
     for hop in &route.next_hops {
+        let way = encapsulation.way(prefix, *hop);
+        if way == Way::Later {
+            return Err(None);
+        }
         let (address, device) = match snapshot.next_hops.get(hop) {
             Some(NextHop::Connected { device }) => (*hop, device),
             Some(NextHop::Via { gateway, device }) => (*gateway, device),
@@ -106,10 +125,14 @@ fn gateways(snapshot: &Snapshot, route: &BestRoute) -> Result<Vec<Gateway>, Opti
             }
             None => continue,
         };
-        let gateway = Gateway {
-            address,
-            device: Some(device.clone()),
-            onlink: false,
+        let gateway = match way {
+            Way::Direct => Gateway {
+                address,
+                device: Some(device.clone()),
+                onlink: false,
+            },
+            Way::Tunnel(end) => encapsulation::gateway(end),
+            Way::Later | Way::Never => continue,
         };
         if !gateways.contains(&gateway) {
             gateways.push(gateway);
