@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::password::Password;
 use crate::types::{Asn, Family, HoldTime, RouterId};
 use crate::wire::{Community, LargeCommunity};
 
@@ -127,6 +128,8 @@ pub struct PeerConfig {
     pub route_reflector_client: bool,
     /// How many times our own AS may stand in a received AS_PATH.
     pub allow_own_as: u32,
+    /// Both ends sign with it (RFC 2385). There is no session with a peer that has another one, or none.
+    pub password: Option<Password>,
 }
 
 impl PeerConfig {
@@ -149,6 +152,7 @@ impl PeerConfig {
             multihop: true,
             route_reflector_client: false,
             allow_own_as: 0,
+            password: None,
         }
     }
 

@@ -13,6 +13,7 @@ mod config;
 #[cfg(feature = "driver")]
 mod driver;
 mod fsm;
+mod password;
 mod rib;
 mod speaker;
 mod status;
@@ -26,6 +27,7 @@ pub use config::{
 #[cfg(feature = "driver")]
 pub use driver::{RouteFeed, Speaker, StartError};
 pub use fsm::{ConnId, SessionState};
+pub use password::{Password, PasswordError};
 pub use rib::decision::{DecisionStep, Ineligible, Verdict};
 pub use rib::export::NotSent;
 pub use speaker::{ConnectRequest, Output, SpeakerCore, Transmit};

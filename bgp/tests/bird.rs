@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bgp::{
-    Asn, BestRoute, LocalRoute, PeerConfig, RouteFeed, RouteQuery, RouterId, SessionState, Shutdown, Speaker,
-    SpeakerConfig, SpeakerStatus,
+    Asn, BestRoute, LocalRoute, Password, PeerConfig, RouteFeed, RouteQuery, RouterId, SessionState,
+    Shutdown, Speaker, SpeakerConfig, SpeakerStatus,
 };
 use ipnet::IpNet;
 use lab::{BIRD_V4, BIRD_V6, Bird, Lab, OUR_V4, OUR_V6};
@@ -371,4 +371,46 @@ fn a_session_over_ipv6_to_a_direct_neighbour_carries_both_families() {
         lab.bird_shows("show route for fd00:1::/122 all", OUR_V6, true)
             .await;
     });
+}
+
+/// Either side connects; over either version of IP. Then the password changes at our end, and back.
+#[test]
+fn sessions_with_a_password() {
+    for (over_v6, bird_waits) in [(false, true), (false, false), (true, true), (true, false)] {
+        let Some(lab) = Lab::new() else { return };
+        let options = match bird_waits {
+            true => "password \"s3cret\"; passive on;",
+            false => "password \"s3cret\";",
+        };
+        let bird = Bird {
+            over_v6,
+            options,
+            ..Bird::default()
+        };
+        lab.start_bird(&bird, false);
+        lab.run(|| async {
+            let mut config = config(64513);
+            let mut peer = config.peers.remove(&bird_address()).unwrap();
+            peer.passive = !bird_waits;
+            peer.next_hop_v4 = Some(OUR_V4.parse().unwrap());
+            peer.password = Some(Password::new("s3cret").unwrap());
+            config.listen.push(format!("[{OUR_V6}]:179").parse().unwrap());
+            let address: IpAddr = if over_v6 { BIRD_V6 } else { BIRD_V4 }.parse().unwrap();
+            config.peers.insert(address, peer);
+            let (speaker, _feed) = Speaker::start(config.clone(), originate(&["10.1.0.0/26"]))
+                .await
+                .unwrap();
+            until_state(&lab, &speaker, SessionState::Established).await;
+            lab.bird_shows("show route for 10.1.0.0/26", "10.1.0.0/26", true)
+                .await;
+
+            let mut wrong = config.clone();
+            wrong.peers.get_mut(&address).unwrap().password = Some(Password::new("other").unwrap());
+            speaker.configure(wrong).await.unwrap();
+            lab.bird_shows("show protocols ours", "Established", false).await;
+            speaker.configure(config).await.unwrap();
+            let status = until_state(&lab, &speaker, SessionState::Established).await;
+            assert_eq!(status.peers[0].counters.flaps, 1, "{status:#?}");
+        });
+    }
 }

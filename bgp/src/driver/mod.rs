@@ -1,7 +1,7 @@
 //! The speaker with sockets: one task owns a [`SpeakerCore`](crate::SpeakerCore), [`Speaker`] talks to it.
 //!
 //! - `task` is the loop: what happened goes into the core, what the core wants is carried out.
-//! - `link` reads and writes one connection, `socket` makes connections and listeners.
+//! - `link` reads and writes one connection, `socket` makes connections and listeners, `md5` signs them.
 //! - `feed` hands best routes to whoever follows them.
 //!
 //! All channels are bounded, and the task never waits for one: it gives a connection bytes only when the last ones
@@ -10,6 +10,7 @@
 mod feed;
 mod link;
 mod listener;
+mod md5;
 mod socket;
 mod task;
 
@@ -28,6 +29,8 @@ use crate::config::{ConfigError, LocalRoute, NextHopState, Shutdown, SpeakerConf
 use crate::speaker::SpeakerCore;
 use crate::status::{RouteQuery, RouteStatus, SpeakerStatus};
 use crate::types::{Asn, RouterId};
+use listener::Listeners;
+use md5::Passwords;
 use task::{Command, Task};
 
 /// How many commands may wait.
@@ -67,6 +70,13 @@ fn listen_hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// The passwords of the peers that have one.
+fn passwords(config: &SpeakerConfig) -> Passwords {
+    let peers = config.peers.iter();
+    let passwords = peers.filter_map(|(address, peer)| Some((*address, peer.password.clone()?)));
+    passwords.collect()
+}
+
 impl Speaker {
     /// Starts the speaker as a task of the current runtime. `routes` are originated from the first session on.
     ///
@@ -76,19 +86,20 @@ impl Speaker {
         routes: BTreeMap<IpNet, LocalRoute>,
     ) -> Result<(Speaker, RouteFeed), StartError> {
         config.validate()?;
+        let passwords = passwords(&config);
         let mut listeners = Vec::new();
         for address in &config.listen {
-            let listener = socket::listen(*address).map_err(|source| StartError::Listen {
+            let bound = socket::listen(*address, &passwords).map_err(|source| StartError::Listen {
                 address: *address,
                 source,
             })?;
-            listeners.push((*address, listener));
+            listeners.push((*address, bound));
         }
         let seed = RandomState::new().hash_one(Instant::now());
         let core = SpeakerCore::new(config, routes, seed, Instant::now())?;
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (publisher, feed) = feed::channel();
-        tokio::spawn(Task::new(core, listeners, publisher).run(inbox));
+        tokio::spawn(Task::new(core, Listeners::new(listeners, passwords), publisher).run(inbox));
         Ok((Speaker { commands }, feed))
     }
 

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use super::md5::{self, Keys, Passwords};
+use crate::password::Password;
 use crate::speaker::ConnectRequest;
 
 /// DSCP CS6, network control, as the traffic class octet.
@@ -20,15 +22,18 @@ fn tcp(address: &SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Listens on an address. An IPv6 address takes IPv6 only, so that both wildcards can be listened on.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens on an address. An IPv6 address takes IPv6 only, so that both wildcards can be listened on. Peers with a
+/// password cannot connect without it even at first.
+pub(super) fn listen(address: SocketAddr, passwords: &Passwords) -> io::Result<(TcpListener, Keys)> {
     let socket = tcp(&address)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
+    let mut keys = Keys::default();
+    keys.sync(&socket, address.is_ipv6(), passwords);
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok((TcpListener::from_std(socket.into())?, keys))
 }
 
 /// Connects to a peer. Takes as long as the system lets it; the caller has the timer.
@@ -39,7 +44,10 @@ pub(super) async fn connect(request: ConnectRequest) -> io::Result<TcpStream> {
             io::Error::new(error.kind(), format!("from source address {source}: {error}"))
         })?;
     }
-    // Before the handshake, so that it applies to the first packet.
+    // Before the handshake, so that they apply to the first packet.
+    if let Some(password) = &request.password {
+        md5::set(&socket, request.remote.ip(), password)?;
+    }
     set_ttl(&SockRef::from(&socket), request.remote.ip(), request.ttl)?;
     mark(&SockRef::from(&socket), request.remote.ip());
     let stream = TcpSocket::from_std_stream(socket.into())
@@ -49,8 +57,14 @@ pub(super) async fn connect(request: ConnectRequest) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Gives an accepted connection the same options.
-pub(super) fn adopt(stream: &TcpStream, remote: IpAddr, ttl: Option<u8>) -> io::Result<()> {
+/// Gives an accepted connection the same options. One that was not made under the peer's password is refused.
+pub(super) fn adopt(
+    stream: &TcpStream,
+    remote: IpAddr,
+    ttl: Option<u8>,
+    password: Option<&Password>,
+) -> io::Result<()> {
+    md5::adopt(stream, remote, password)?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     mark(&socket, remote);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -14,7 +14,8 @@ use tracing::debug;
 use super::feed::Publisher;
 use super::link::{Link, LinkEvent};
 use super::listener::{Accepted, Listeners};
-use super::socket;
+use super::md5::Passwords;
+use super::{passwords, socket};
 use crate::config::{ConfigError, LocalRoute, NextHopState, Shutdown, SpeakerConfig};
 use crate::fsm::ConnId;
 use crate::speaker::{Output, SpeakerCore};
@@ -22,8 +23,6 @@ use crate::status::{RouteQuery, RouteStatus, SpeakerStatus};
 
 /// How many events of connections may wait, and are taken together.
 const EVENTS: usize = 256;
-/// How many accepted connections may wait.
-const ACCEPTED: usize = 16;
 /// How long last words may take when the speaker stops.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
@@ -52,17 +51,16 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(
         core: SpeakerCore,
-        bound: Vec<(SocketAddr, TcpListener)>,
+        (listeners, accepted): (Listeners, mpsc::Receiver<Accepted>),
         publisher: Publisher,
     ) -> Self {
-        let (accepted, incoming) = mpsc::channel(ACCEPTED);
         Self {
             core,
             links: HashMap::new(),
-            listeners: Listeners::new(bound, accepted),
+            listeners,
             publisher,
             events: mpsc::channel(EVENTS),
-            accepted: incoming,
+            accepted,
             closing: JoinSet::new(),
         }
     }
@@ -166,9 +164,9 @@ impl Task {
 
     fn handle_accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
-        let ttl = self.core.ttl(remote.ip());
-        if let Err(error) = socket::adopt(&stream, remote.ip(), ttl) {
-            debug!(%remote, %error, "accepted connection is gone");
+        let (ttl, password) = (self.core.ttl(remote.ip()), self.core.password(remote.ip()));
+        if let Err(error) = socket::adopt(&stream, remote.ip(), ttl, password) {
+            debug!(%remote, %error, "accepted connection is gone or refused");
             return;
         }
         if let Some(conn) = self.core.handle_incoming(remote, local, Instant::now()) {
@@ -192,11 +190,7 @@ impl Task {
                 let _ = reply.send(());
             }
             Command::Status(reply) => {
-                let status = self.core.status(Instant::now());
-                let _ = reply.send(SpeakerStatus {
-                    listeners: self.listeners.status(),
-                    ..status
-                });
+                let _ = reply.send(self.status());
             }
             Command::Routes(query, reply) => {
                 let _ = reply.send(self.core.routes(&query));
@@ -207,13 +201,27 @@ impl Task {
 
     fn configure(&mut self, config: SpeakerConfig) -> Result<(), ConfigError> {
         let listen = config.listen.clone();
+        let passwords = passwords(&config);
         self.core.configure(config, Instant::now())?;
-        self.listeners.sync(&listen);
+        // Before sessions that are reset say goodbye and connect again.
+        self.listeners.sync(&listen, passwords);
         Ok(())
     }
 
+    fn status(&self) -> SpeakerStatus {
+        let mut status = self.core.status(Instant::now());
+        status.listeners = self.listeners.status();
+        let closed_to = self.listeners.closed_to();
+        for peer in &mut status.peers {
+            if let Some(error) = closed_to.get(&peer.address).filter(|_| peer.session.is_none()) {
+                peer.last_error = Some(error.clone());
+            }
+        }
+        status
+    }
+
     async fn shutdown(&mut self, how: Shutdown) {
-        self.listeners.sync(&[]);
+        self.listeners.sync(&[], Passwords::default());
         self.core.shutdown(how, Instant::now());
         while let Some(output) = self.core.poll_output() {
             if let Output::Close { conn, last } = output {

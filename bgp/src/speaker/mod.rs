@@ -33,6 +33,7 @@ use routing::LocalEntry;
 
 use crate::config::{ConfigError, LocalRoute, NextHopState, SpeakerConfig};
 use crate::fsm::{ConnId, TcpError};
+use crate::password::Password;
 use crate::rib::LocRib;
 use crate::timers::Jitter;
 use crate::types::{Asn, RouterId};
@@ -65,6 +66,8 @@ pub struct ConnectRequest {
     pub source: Option<IpAddr>,
     /// The TTL of what we send, if not the system's.
     pub ttl: Option<u8>,
+    /// What to sign with, from the first packet on.
+    pub password: Option<Password>,
 }
 
 /// Who we are, as every peer is told.
@@ -184,6 +187,11 @@ impl SpeakerCore {
         let peer = self.peers.get(&remote.to_canonical())?;
         let external = peer.config.remote_as != peer.local_as(&self.identity);
         (external && !peer.config.multihop).then_some(1)
+    }
+
+    /// The password of a peer, if it has one.
+    pub fn password(&self, remote: IpAddr) -> Option<&Password> {
+        self.peers.get(&remote.to_canonical())?.config.password.as_ref()
     }
 
     /// A connection that was asked for is open; `local` is our end.

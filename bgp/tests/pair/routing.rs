@@ -137,8 +137,16 @@ fn loops_split_horizon_and_next_hops() {
         !net.nodes[0].feed.contains_key(&outside),
         "the inner path has the same next hop"
     );
-    net.core(0)
-        .set_next_hops([(address(2), NextHopState::Reachable { metric: 5, gateway: None })].into());
+    net.core(0).set_next_hops(
+        [(
+            address(2),
+            NextHopState::Reachable {
+                metric: 5,
+                gateway: None,
+            },
+        )]
+        .into(),
+    );
     net.run_for(SECOND);
     assert!(net.nodes[0].feed.contains_key(&outside));
 }

@@ -97,6 +97,7 @@ impl Peer {
             remote: SocketAddr::new(self.address, self.config.port),
             source: self.config.source,
             ttl: (external && !self.config.multihop).then_some(1),
+            password: self.config.password.clone(),
         }
     }
 
@@ -136,10 +137,10 @@ impl Peer {
             let reason = end.to_string();
             if was_established {
                 info!(parent: &self.span, %reason, "session down");
-            } else if self.last_error.as_ref() != Some(&reason) {
-                info!(parent: &self.span, %reason, "no session");
+                self.last_error = Some(reason);
+            } else {
+                self.no_session(reason);
             }
-            self.last_error = Some(reason);
         }
         if end.is_oscillation() {
             let idle_until = self.main.fsm.idle_until();
@@ -152,6 +153,14 @@ impl Peer {
                 graceful: end.is_graceful(),
             });
         }
+    }
+
+    /// Notes why there is none. What was said already is not said again.
+    pub(super) fn no_session(&mut self, reason: String) {
+        if self.last_error.as_ref() != Some(&reason) {
+            info!(parent: &self.span, %reason, "no session");
+        }
+        self.last_error = Some(reason);
     }
 
     fn drop_dead_connections(&mut self, cx: &mut Context<'_>) {

@@ -345,14 +345,29 @@ impl Peer {
                 return self.main.fsm.defer_connect(cx.now + YIELD_TO_INBOUND);
             }
             Timer::IdleHold if inbound_is_ahead || self.config.passive || !self.enabled => return,
-            Timer::ConnectRetry => Event::ConnectRetryTimerExpires {
-                conn: cx.conn_ids.allocate(self.address),
-            },
+            Timer::ConnectRetry => {
+                if self.main.state() == SessionState::Connect && !inbound_is_ahead {
+                    self.no_session(self.no_answer());
+                }
+                Event::ConnectRetryTimerExpires {
+                    conn: cx.conn_ids.allocate(self.address),
+                }
+            }
             Timer::IdleHold => Event::Start {
                 conn: cx.conn_ids.allocate(self.address),
             },
         };
         self.handle(side, event, cx);
+    }
+
+    /// A peer that disagrees about the password does not answer at all.
+    fn no_answer(&self) -> String {
+        let peer = match self.config.password {
+            Some(_) => "expects another password, or none",
+            None => "expects a password",
+        };
+        let remote = SocketAddr::new(self.address, self.config.port);
+        format!("no answer from {remote}: it is down or out of reach, or {peer}")
     }
 }
 
