@@ -38,7 +38,7 @@ pub enum Command {
 
 impl Cli {
     /// What to do.
-    pub fn command(self) -> Command {
+    pub fn into_command(self) -> Command {
         self.command.unwrap_or(Command::Run(self.config))
     }
 }
@@ -52,12 +52,12 @@ mod tests {
     fn parse(words: &[&str]) -> Command {
         Cli::try_parse_from(words)
             .unwrap_or_else(|error| panic!("{error}"))
-            .command()
+            .into_command()
     }
 
     #[test]
     fn the_definition_is_sound() {
-        Cli::command().debug_assert();
+        <Cli as CommandFactory>::command().debug_assert();
     }
 
     #[test]

@@ -1,16 +1,18 @@
-//! The HTTP endpoint of probes and metrics: `/livez`, `/readyz`, `/metrics`.
+//! A small HTTP/1.1 server, for probes and metrics.
 //!
-//! It serves whoever can reach the address it is bound to, without authentication, so it tells nothing that is
-//! secret and changes nothing. One request a connection; connections, their size and their time are bounded, so that
-//! a stranger costs no more than the probe that has to wait for its turn.
+//! It serves whoever can reach the address it is bound to, without authentication, so what it is given to serve must
+//! not be secret and must change nothing. One request a connection; connections, their size and their time are
+//! bounded, so that a stranger costs no more than the probe that has to wait for its turn.
+//!
+//! What it does not do: request bodies, keep-alive, TLS. What is there to be had is in [`crate::endpoint`].
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Body, Bytes, Incoming},
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+    body::{Bytes, Incoming},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -22,31 +24,53 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    health::{Health, Report},
-    metrics::Scraper,
-};
-
-/// Connections served at once; the next one waits in the kernel's queue.
-const CONCURRENT: usize = 32;
-/// How long a connection may take, from its first octet to the last of the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Octets of a request, body included.
+/// Octets of a request that are held.
 const MAX_REQUEST: usize = 8 << 10;
 
-const TEXT: &str = "text/plain; charset=utf-8";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Content type of text for people.
+pub const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What the endpoint answers from.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    /// For the probes.
-    pub health: Health,
-    /// For the metrics.
-    pub scraper: Scraper,
+/// What strangers may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections served at once; the next one waits in the kernel's queue.
+    pub concurrent: usize,
+    /// How long a connection may take, from its first octet to the last of the answer.
+    pub patience: Duration,
 }
 
-/// Why the endpoint cannot be had.
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            concurrent: 32,
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// Text for people.
+    pub fn text(status: StatusCode, body: impl Into<String>) -> Self {
+        Answer {
+            status,
+            content_type: TEXT,
+            body: body.into(),
+        }
+    }
+}
+
+/// Why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// What was given is no address.
@@ -58,11 +82,12 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
         /// What the system says.
+        #[source]
         source: io::Error,
     },
 }
 
-/// Listens on what `--http-listen` says: an address, or nothing or `none` for no endpoint.
+/// Listens on what `--http-listen` says: an address, or nothing or `none` for no server.
 ///
 /// # Errors
 /// [`Error`].
@@ -77,14 +102,15 @@ pub async fn listen(text: &str) -> Result<Option<TcpListener>, Error> {
         .map_err(|source| Error::Listen { address, source })
 }
 
-/// Serves until `stop`.
-pub async fn serve(listener: TcpListener, endpoint: Endpoint, stop: CancellationToken) {
-    let endpoint = Arc::new(endpoint);
-    let places = Arc::new(Semaphore::new(CONCURRENT));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
+/// Serves until `stop`. `answer` gets the path of a GET.
+pub async fn serve<A, F>(listener: TcpListener, limits: Limits, stop: CancellationToken, answer: A)
+where
+    A: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send,
+{
+    let answer = Arc::new(answer);
+    let places = Arc::new(Semaphore::new(limits.concurrent));
+    while let Ok(place) = places.clone().acquire_owned().await {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
@@ -98,9 +124,12 @@ pub async fn serve(listener: TcpListener, endpoint: Endpoint, stop: Cancellation
                 continue;
             }
         };
-        let endpoint = endpoint.clone();
+        let answer = answer.clone();
         tokio::spawn(async move {
-            if timeout(PATIENCE, converse(stream, &endpoint)).await.is_err() {
+            if timeout(limits.patience, converse(stream, &*answer))
+                .await
+                .is_err()
+            {
                 tracing::debug!("an HTTP client took too long");
             }
             drop(place);
@@ -108,9 +137,12 @@ pub async fn serve(listener: TcpListener, endpoint: Endpoint, stop: Cancellation
     }
 }
 
-async fn converse(stream: TcpStream, endpoint: &Endpoint) {
+async fn converse<F: Future<Output = Answer>>(stream: TcpStream, answer: &impl Fn(String) -> F) {
     let service = service_fn(|request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(endpoint.answer(&request).await)
+        Ok::<_, Infallible>(match *request.method() {
+            Method::GET | Method::HEAD => response(answer(request.uri().path().to_string()).await),
+            _ => refusal(),
+        })
     });
     let served = http1::Builder::new()
         .keep_alive(false)
@@ -122,52 +154,26 @@ async fn converse(stream: TcpStream, endpoint: &Endpoint) {
     }
 }
 
-impl Endpoint {
-    async fn answer<B: Body>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut refusal = response(
-                StatusCode::METHOD_NOT_ALLOWED,
-                TEXT,
-                "only GET and HEAD\n".to_string(),
-            );
-            refusal
-                .headers_mut()
-                .insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
-            return refusal;
-        }
-        match request.uri().path() {
-            "/livez" => probe(&self.health.live()),
-            "/readyz" => probe(&self.health.ready().await),
-            "/metrics" => match self.scraper.scrape().await {
-                Ok(text) => response(StatusCode::OK, OPEN_METRICS, text),
-                Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-            },
-            _ => response(
-                StatusCode::NOT_FOUND,
-                TEXT,
-                "there are /livez, /readyz and /metrics\n".to_string(),
-            ),
-        }
-    }
+fn refusal() -> Response<Full<Bytes>> {
+    let mut refusal = response(Answer::text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "only GET and HEAD\n",
+    ));
+    refusal
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    refusal
 }
 
-fn probe(report: &Report) -> Response<Full<Bytes>> {
-    let status = if report.is_good() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    response(status, TEXT, report.to_string())
-}
-
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
+fn response(answer: Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+    *response.status_mut() = answer.status;
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static(content_type),
-    );
-    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

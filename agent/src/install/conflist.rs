@@ -209,3 +209,7 @@ fn is_type(fields: &Map<String, Value>, name: &str, wanted: &str) -> Result<(), 
         None => Err(format!("{name} has no type")),
     }
 }
+
+#[cfg(test)]
+#[path = "conflist_tests.rs"]
+mod tests;

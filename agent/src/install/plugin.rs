@@ -109,3 +109,7 @@ fn read(source: &Path) -> Result<Vec<u8>, Error> {
     }
     Ok(content)
 }
+
+#[cfg(test)]
+#[path = "plugin_tests.rs"]
+mod tests;
