@@ -17,6 +17,12 @@ pub fn has_colour() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Writes a line to standard output. A reader that has gone away (`| head`) is no reason to stop: there may be a lab
+/// to take down.
+pub fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 /// Counts checks.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -70,9 +76,9 @@ impl Report {
         self.say(format_args!("\n{}", self.paint(BOLD, text)));
     }
 
-    /// Shows a line. A reader that has gone away (`| head`) is no reason to stop: there is a lab to take down.
+    /// Shows a line.
     pub fn say(&self, line: impl fmt::Display) {
-        let _ = writeln!(io::stdout(), "{line}");
+        say(line);
     }
 
     /// Did every check pass?

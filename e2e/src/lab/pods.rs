@@ -159,20 +159,20 @@ impl Lab {
         ping::Pinger::start(&self.netns(from), self.address(to)?, interval, output)
     }
 
-    /// Attaches the same number of pods to every node, called `pod-<node><n>`, as many nodes at once as there are.
+    /// Attaches the same number of pods to every node, called `pod-<node><n>`: one after the other on a node, on all
+    /// nodes at once.
     ///
     /// # Errors
     /// The first that cannot be attached.
     pub fn attach_to_each(&self, pods_per_node: usize) -> Result<Vec<Attachment>> {
-        let wanted: Vec<_> = self
-            .nodes()
-            .flat_map(|node| {
-                (1..=pods_per_node).map(move |n| (format!("pod-{}{n}", node.name()), node.name()))
-            })
-            .collect();
-        concurrently(&wanted, |(pod, node)| self.attach(pod, node))
-            .into_iter()
-            .collect()
+        let nodes: Vec<_> = self.nodes().map(|node| node.name()).collect();
+        let attach = |node: &&str| -> Result<Vec<_>> {
+            (1..=pods_per_node)
+                .map(|n| self.attach(&format!("pod-{node}{n}"), node))
+                .collect()
+        };
+        let attached: Result<Vec<_>> = concurrently(&nodes, attach).into_iter().collect();
+        Ok(attached?.into_iter().flatten().collect())
     }
 }
 

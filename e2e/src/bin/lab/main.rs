@@ -14,6 +14,7 @@ use e2e::{
     lab::down,
     labdir::{LabDir, State},
     preflight,
+    report::say,
 };
 
 use args::{Args, Verb};
@@ -47,7 +48,7 @@ fn run(args: &Args) -> Result<ExitCode> {
 fn up(name: &str, topology: Topology) -> Result<()> {
     preflight::check()?;
     if LabDir::named(name)?.state() == State::Ready {
-        println!("Lab {name} is up already.");
+        say(format_args!("Lab {name} is up already."));
         guide::print(&Lab::open(name)?);
         return Ok(());
     }
@@ -57,7 +58,7 @@ fn up(name: &str, topology: Topology) -> Result<()> {
         return Err(error);
     }
     lab.keep()?;
-    println!("Lab {name} is up.");
+    say(format_args!("Lab {name} is up."));
     guide::print(&Lab::open(name)?);
     Ok(())
 }
@@ -65,14 +66,14 @@ fn up(name: &str, topology: Topology) -> Result<()> {
 fn take_down(names: &[String], all: bool) -> Result<()> {
     let names = if all { LabDir::list()? } else { names.to_vec() };
     if names.is_empty() {
-        println!("There is no lab.");
+        say(format_args!("There is no lab."));
     }
     for name in names {
         let existed = down(&name)?;
-        println!(
+        say(format_args!(
             "Lab {name} {}.",
             if existed { "is gone" } else { "was not there" }
-        );
+        ));
     }
     Ok(())
 }
@@ -80,7 +81,7 @@ fn take_down(names: &[String], all: bool) -> Result<()> {
 fn list() -> Result<()> {
     let names = LabDir::list()?;
     if names.is_empty() {
-        println!("There is no lab.");
+        say(format_args!("There is no lab."));
     }
     for name in names {
         let state = match LabDir::named(&name)?.state() {
@@ -89,7 +90,7 @@ fn list() -> Result<()> {
             State::Busy(owner) => format!("in use by process {owner}"),
             State::Broken => format!("incomplete (`lab down {name}` removes it)"),
         };
-        println!("{name}: {state}");
+        say(format_args!("{name}: {state}"));
     }
     Ok(())
 }
@@ -99,7 +100,7 @@ fn attach(name: &str, node: &str, pod: &str) -> Result<()> {
     lab.lock()?;
     let attachment = lab.attach(pod, node)?;
     for address in attachment.addresses {
-        println!("{pod} on {node}: {address}");
+        say(format_args!("{pod} on {node}: {address}"));
     }
     Ok(())
 }
@@ -108,7 +109,7 @@ fn detach(name: &str, pod: &str) -> Result<()> {
     let mut lab = Lab::open(name)?;
     lab.lock()?;
     lab.detach(pod)?;
-    println!("{pod} is gone.");
+    say(format_args!("{pod} is gone."));
     Ok(())
 }
 

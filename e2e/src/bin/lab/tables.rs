@@ -9,7 +9,7 @@ use e2e::{
     bird::session_name,
     blocks::{Block, blocks},
     node::KernelRoute,
-    report::has_colour,
+    report::{has_colour, say},
 };
 
 /// An empty table with this header.
@@ -31,16 +31,16 @@ pub(crate) fn verdict(text: impl ToString, good: bool) -> Cell {
 /// Prints every table.
 pub(crate) fn show_all(lab: &Lab) -> Result<()> {
     let pods = lab.pods()?;
-    println!("Nodes\n{}", nodes(lab, &pods));
-    println!("\nPods\n{}", pods_table(&pods));
+    say(format_args!("Nodes\n{}", nodes(lab, &pods)));
+    say(format_args!("\nPods\n{}", pods_table(&pods)));
     if let Some(node) = lab.nodes().find(|node| node.agent().is_some()) {
-        println!("\nBlocks\n{}", blocks_table(lab, &blocks(&node)?));
-        println!("\nBGP sessions\n{}", sessions(lab));
-        println!(
+        say(format_args!("\nBlocks\n{}", blocks_table(lab, &blocks(&node)?)));
+        say(format_args!("\nBGP sessions\n{}", sessions(lab)));
+        say(format_args!(
             "\nKernel routes of node {}\n{}",
             node.name(),
             routes(&node, &node.routes()?)?
-        );
+        ));
     }
     Ok(())
 }
