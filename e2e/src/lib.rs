@@ -11,6 +11,7 @@
 pub mod bird;
 pub mod blocks;
 pub mod cni;
+pub mod containerd;
 pub mod interrupt;
 pub mod lab;
 pub mod labdir;
