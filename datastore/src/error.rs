@@ -50,8 +50,47 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The API server knows us, and no rule of RBAC lets us do this.
+    #[error("not allowed to {verb} {resource}{}: {message}", quoted(name))]
+    Forbidden {
+        /// As in a rule of RBAC: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
+        verb: &'static str,
+        /// As RBAC writes it: `ippools.crd.projectcalico.org`.
+        resource: String,
+        /// `name` or `namespace/name`; the namespace or nothing where the call is about many.
+        name: String,
+        /// What the server says: which user, and in which scope.
+        message: String,
+    },
+    /// The API server does not know us.
+    #[error("{server} does not accept our credentials (missing, wrong or expired): {message}")]
+    Unauthorized {
+        /// The API server.
+        server: String,
+        /// What it says.
+        message: String,
+    },
+    /// The API server does not have this kind.
+    #[error("the API server has no {kind} ({resource}): is its CustomResourceDefinition installed?")]
+    UnknownKind {
+        /// Kind, as in a manifest.
+        kind: &'static str,
+        /// As RBAC writes it.
+        resource: String,
+    },
+    /// The configuration for the API server cannot be used.
+    #[error("cannot use {from}: {source}")]
+    Kubeconfig {
+        /// Where it comes from.
+        from: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The datastore's address is none we know.
-    #[error("unknown datastore \"{given}\": expected file:DIRECTORY")]
+    #[error(
+        "unknown datastore \"{given}\": expected file:DIRECTORY, kubernetes or kubernetes:KUBECONFIG[?context=NAME]"
+    )]
     UnknownStore {
         /// What was given.
         given: String,
@@ -72,6 +111,15 @@ impl Error {
     /// True where an object of that name exists already.
     pub fn is_already_exists(&self) -> bool {
         matches!(self, Error::AlreadyExists { .. })
+    }
+}
+
+/// ` "name"`, or nothing.
+fn quoted(name: &str) -> String {
+    if name.is_empty() {
+        String::new()
+    } else {
+        format!(" \"{name}\"")
     }
 }
 

@@ -1,7 +1,7 @@
 //! The resource types Routelet works with, and the places they can live.
 //!
 //! One interface, [`Store`], serves every backend: a directory of YAML manifests (`file:DIR`, [`mod@file`]) or the
-//! Kubernetes API. It offers what the Kubernetes API offers and nothing more: list, watch, get, create,
+//! Kubernetes API (`kubernetes`, [`mod@kube`]). It offers what the Kubernetes API offers and nothing more: list, watch, get, create,
 //! compare-and-swap update, and delete with preconditions. What is built on it (IPAM, the agent, `routectl`) is
 //! written once.
 //!
@@ -10,10 +10,12 @@
 pub mod error;
 pub mod file;
 mod kinds;
+pub mod kube;
 mod merge;
 pub mod meta;
 mod object;
 pub mod resource;
+mod selection;
 pub mod selector;
 pub mod store;
 pub mod types;
@@ -23,5 +25,6 @@ pub use file::to_yaml;
 pub use kinds::{find_kind, kinds};
 pub use meta::Metadata;
 pub use resource::{FieldError, KindInfo, Resource};
+pub use selection::WatchOptions;
 pub use selector::{Selector, SelectorError};
 pub use store::{Backend, DeleteOptions, RawEvent, Store, WatchEvent};

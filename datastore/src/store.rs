@@ -14,8 +14,9 @@ use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
 use serde_json::Value;
 
 use crate::{
-    Error, Invalid, KindInfo, Resource, Result,
+    Error, Invalid, KindInfo, Resource, Result, WatchOptions,
     file::{FileBackend, blocking},
+    kube::{KubeBackend, Limits},
 };
 
 /// Preconditions of a delete; an empty one is not checked.
@@ -72,6 +73,15 @@ pub trait Backend: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<()>>;
     /// Follows a kind. The stream ends only with the backend; trouble shows as [`Error`] items between events.
     fn watch(&self, kind: &'static KindInfo) -> BoxStream<'static, Result<RawEvent>>;
+    /// Follows the objects of a kind that are selected: one that is no longer selected is told as deleted. A backend
+    /// that can leaves the rest where it is; this one looks at everything and leaves out what is not selected.
+    fn watch_selected(
+        &self,
+        kind: &'static KindInfo,
+        options: WatchOptions,
+    ) -> BoxStream<'static, Result<RawEvent>> {
+        options.filter(self.watch(kind))
+    }
 }
 
 /// A typed handle on a [`Backend`]; cheap to clone.
@@ -94,10 +104,15 @@ impl<T: Resource> StaticKind<T> {
 }
 
 impl Store {
-    /// Opens a datastore by its address: `file:DIRECTORY`.
+    /// Opens a datastore by its address: `file:DIRECTORY`, `kubernetes` (a pod's service account, or the user's
+    /// kubeconfig) or `kubernetes:KUBECONFIG[?context=NAME]`.
     pub async fn open(address: &str) -> Result<Self> {
-        match address.split_once(':') {
-            Some(("file", dir)) if !dir.is_empty() => {
+        match address.split_once(':').unwrap_or((address, "")) {
+            ("kubernetes", config) => {
+                let backend = KubeBackend::open(config, Limits::default()).await?;
+                Ok(Store::new(Arc::new(backend)))
+            }
+            ("file", dir) if !dir.is_empty() => {
                 let dir = PathBuf::from(dir);
                 let backend = blocking(move || FileBackend::open(&dir)).await?;
                 Ok(Store::new(Arc::new(backend)))
@@ -160,6 +175,17 @@ impl Store {
     pub fn watch<T: Resource>(&self) -> BoxStream<'static, Result<WatchEvent<T>>> {
         self.backend
             .watch(StaticKind::<T>::KIND)
+            .map(|event| event.and_then(typed_event))
+            .boxed()
+    }
+
+    /// Follows the objects of a kind that are selected (the pods of one node).
+    pub fn watch_selected<T: Resource>(
+        &self,
+        options: WatchOptions,
+    ) -> BoxStream<'static, Result<WatchEvent<T>>> {
+        self.backend
+            .watch_selected(StaticKind::<T>::KIND, options)
             .map(|event| event.and_then(typed_event))
             .boxed()
     }
