@@ -18,6 +18,7 @@ needed=(
     birdc bird2
     containerd containerd
     runc runc
+    tcpdump tcpdump
 )
 # Packages of these that bring a service.
 services=(bird2:bird containerd:containerd)

@@ -10,9 +10,11 @@
 
 pub mod bird;
 pub mod blocks;
+pub mod capture;
 pub mod cni;
 pub mod containerd;
 pub mod interrupt;
+pub mod kube;
 pub mod lab;
 pub mod labdir;
 pub mod manifests;
@@ -24,6 +26,8 @@ pub mod process;
 pub mod report;
 pub mod router;
 pub mod topology;
+pub mod transfer;
+pub mod uml;
 pub mod wait;
 
 pub use cni::{Attachment, CniOutput};

@@ -1,11 +1,14 @@
 //! Network namespaces and what is in them, by way of `ip`.
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
 use crate::process::{capture, run};
@@ -64,6 +67,21 @@ impl Netns {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0]).arg(program);
         command
+    }
+
+    /// Does something inside, in a thread of its own: the sockets it opens stay there.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered.
+    pub fn within<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let path = self.path();
+        let entered = thread::spawn(move || -> Result<T> {
+            let namespace = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+            setns(namespace, CloneFlags::CLONE_NEWNET)
+                .with_context(|| format!("cannot enter {}", path.display()))?;
+            Ok(work())
+        });
+        entered.join().map_err(|_| anyhow!("it panicked"))?
     }
 
     /// Runs `ip` inside.

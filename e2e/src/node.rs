@@ -117,7 +117,7 @@ impl<'a> Node<'a> {
             );
         }
         let mut command = self.netns().command(self.lab.binaries().routelet());
-        command.envs(self.env());
+        command.envs(self.env()).envs(&self.lab.topology().agent_env);
         let cidr = self
             .lab
             .topology()

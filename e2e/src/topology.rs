@@ -44,6 +44,9 @@ pub struct Topology {
     /// How many pods `lab demo` attaches to each node.
     #[serde(default = "default_pods")]
     pub pods_per_node: usize,
+    /// Variables for every agent (`ROUTELET_LOG: debug`), beside those that tell it where it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agent_env: BTreeMap<String, String>,
 }
 
 /// A layer-2 segment.
@@ -140,6 +143,13 @@ impl Topology {
     /// None in practice: a test parses it.
     pub fn demo() -> Result<Self> {
         Self::parse(DEMO).context("the built-in topology")
+    }
+
+    /// Gives every IPv4 pool this `ipipMode`.
+    pub fn set_ipip_mode(&mut self, mode: &str) {
+        for pool in self.pools.iter_mut().filter(|pool| pool.cidr.addr().is_ipv4()) {
+            pool.ipip_mode = Some(mode.to_string());
+        }
     }
 
     /// Reads a topology from a file.

@@ -40,6 +40,9 @@ pub(crate) enum Verb {
         /// Name of the lab
         #[arg(long, default_value = "demo")]
         name: String,
+        /// Give every pool this ipipMode; where this kernel has no IPIP, run under user-mode Linux
+        #[arg(long, value_name = "MODE", value_parser = ["Never", "Always", "CrossSubnet"])]
+        ipip: Option<String>,
     },
     /// Build a lab to play with
     Up {

@@ -15,6 +15,7 @@ use e2e::{
     labdir::{LabDir, State},
     preflight,
     report::say,
+    uml,
 };
 
 use args::{Args, Verb};
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<ExitCode> {
     match &args.verb {
-        Verb::Demo { topology, name } => return demo::run(name, topology.read()?),
+        Verb::Demo { topology, name, ipip } => return demo(name, topology.read()?, ipip.as_deref()),
         Verb::Up { topology, name } => up(name, topology.read()?)?,
         Verb::Down { names, all } => take_down(names, *all)?,
         Verb::List => list()?,
@@ -43,6 +44,18 @@ fn run(args: &Args) -> Result<ExitCode> {
         Verb::Exec { name, place, words } => return exec(name, place, words),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn demo(name: &str, mut topology: Topology, ipip: Option<&str>) -> Result<ExitCode> {
+    if let Some(mode) = ipip {
+        topology.set_ipip_mode(mode);
+        if mode != "Never"
+            && let Some(code) = uml::rerun_without_ipip()?
+        {
+            return Ok(code);
+        }
+    }
+    demo::run(name, topology)
 }
 
 fn up(name: &str, topology: Topology) -> Result<()> {
