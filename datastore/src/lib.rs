@@ -7,6 +7,7 @@
 //!
 //! What this crate does not do: it knows nothing of addresses being handed out, of BGP or of the kernel.
 
+pub mod crd;
 pub mod error;
 pub mod file;
 mod kinds;

@@ -38,15 +38,18 @@ pub struct BlockAffinitySpec {
     #[serde(default)]
     pub state: AffinityState,
     /// The node (or, for `type: virtual`, the virtual owner).
+    #[schemars(length(min = 1))]
     pub node: String,
     /// `host` or `virtual`; absent means host.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^(host|virtual)?$"))]
     pub affinity_type: Option<String>,
     /// The block.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "cidr"))]
     pub cidr: IpNet,
     /// `"true"` while a delete is under way: a string in Calico's shape.
     #[serde(default = "not_deleted")]
+    #[schemars(regex(pattern = "^(true|false)?$"))]
     pub deleted: String,
 }
 

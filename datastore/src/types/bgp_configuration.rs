@@ -67,6 +67,7 @@ pub struct BgpConfigurationSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prefix_advertisements: Vec<PrefixAdvertisement>,
     /// Port to listen on; default 179.
+    #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen_port: Option<u16>,
     /// Password of the mesh's sessions.
@@ -87,7 +88,7 @@ pub struct BgpConfigurationSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceIpBlock {
     /// The range.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "cidr"))]
     pub cidr: IpNet,
 }
 
@@ -106,6 +107,7 @@ pub struct NamedCommunity {
     /// The name that `prefixAdvertisements` uses.
     pub name: String,
     /// `65000:100` or `65000:10:20`.
+    #[schemars(regex(pattern = r"^[0-9]+:[0-9]+(:[0-9]+)?$"))]
     pub value: String,
 }
 
@@ -113,7 +115,7 @@ pub struct NamedCommunity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PrefixAdvertisement {
     /// Prefixes within this range.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "cidr"))]
     pub cidr: IpNet,
     /// Values, or names of [`NamedCommunity`].
     #[serde(default)]

@@ -48,7 +48,7 @@ pub struct BgpFilterSpec {
 pub struct FilterRule {
     /// Compared with the prefix by `matchOperator`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "cidr"))]
     pub cidr: Option<IpNet>,
     /// How `cidr` is compared; required with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,11 +73,13 @@ pub struct FilterRule {
     pub as_path_prefix: Vec<AsNumber>,
     /// Only routes of this kernel metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2147483646))]
     pub priority: Option<u32>,
     /// What happens to a route that matches.
     pub action: FilterAction,
     /// Changes to it, in order; only with Accept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
     pub operations: Vec<FilterOperation>,
 }
 
@@ -99,9 +101,11 @@ pub enum MatchOperator {
 pub struct PrefixLength {
     /// At least; default: the range's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 128))]
     pub min: Option<u8>,
     /// At most; default: that of an address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 128))]
     pub max: Option<u8>,
 }
 
@@ -127,7 +131,10 @@ pub enum FilterPeerType {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CommunityMatch {
     /// One community.
-    #[schemars(length(min = 1, max = 1))]
+    #[schemars(
+        length(min = 1, max = 1),
+        inner(regex(pattern = r"^[0-9]+:[0-9]+(:[0-9]+)?$"))
+    )]
     pub values: Vec<String>,
 }
 
@@ -159,6 +166,7 @@ pub struct FilterOperation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AddCommunity {
     /// `65000:100` or `65000:10:20`.
+    #[schemars(regex(pattern = r"^[0-9]+:[0-9]+(:[0-9]+)?$"))]
     pub value: String,
 }
 

@@ -70,9 +70,11 @@ pub struct BgpPeerSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keepalive_time: Option<GoDuration>,
     /// How often our own AS may be in a received AS_PATH.
+    #[schemars(range(min = 0))]
     #[serde(rename = "numAllowedLocalASNumbers", skip_serializing_if = "Option::is_none")]
     pub num_allowed_local_as_numbers: Option<i32>,
     /// Generalised TTL security (RFC 5082): the peer is at most this many hops away.
+    #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_security: Option<u8>,
     /// Gateway through which the peer is reached.

@@ -31,7 +31,7 @@ super::calico_resource!(IpamBlock, IpamBlockSpec, "IPAMBlock", "ipamblocks", val
 #[serde(rename_all = "camelCase")]
 pub struct IpamBlockSpec {
     /// The block.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "cidr"))]
     pub cidr: IpNet,
     /// `host:<node>` or `virtual:<owner>`; absent once the owner has given the block up.
     #[serde(default, skip_serializing_if = "Option::is_none")]

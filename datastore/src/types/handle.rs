@@ -32,6 +32,7 @@ super::calico_resource!(IpamHandle, IpamHandleSpec, "IPAMHandle", "ipamhandles",
 pub struct IpamHandleSpec {
     /// The handle, in its own case.
     #[serde(rename = "handleID")]
+    #[schemars(length(min = 1))]
     pub handle_id: String,
     /// Addresses by block CIDR.
     pub block: BTreeMap<String, u32>,

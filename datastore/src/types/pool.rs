@@ -29,10 +29,11 @@ super::calico_resource!(IpPool, IpPoolSpec, "IPPool", "ippools", validate: valid
 #[serde(rename_all = "camelCase")]
 pub struct IpPoolSpec {
     /// The range; masked, immutable, not inside 169.254.0.0/16 or fe80::/10.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "cidr"))]
     pub cidr: IpNet,
     /// Prefix length of its blocks: IPv4 20-32 (default 26), IPv6 116-128 (default 122). Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 20, max = 128))]
     pub block_size: Option<u8>,
     /// IPIP between nodes; IPv4 only, and not together with VXLAN.
     #[serde(default)]

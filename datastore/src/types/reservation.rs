@@ -4,7 +4,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{rules, values::networks};
+use super::{
+    rules,
+    values::{Network, networks},
+};
 use crate::{FieldError, Metadata};
 
 /// Addresses that IPAM never hands out by itself.
@@ -36,7 +39,7 @@ super::calico_resource!(
 pub struct IpReservationSpec {
     /// Networks and addresses, of both families.
     #[serde(default, rename = "reservedCIDRs", deserialize_with = "networks")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Network>")]
     pub reserved_cidrs: Vec<IpNet>,
 }
 

@@ -3,14 +3,34 @@
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use ipnet::IpNet;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// An AS number (RFC 6793). Read from a number, or from a string in plain or dotted form (`"65000"`, `"1.10"`: RFC
 /// 5396 asdot); written as a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct AsNumber(pub u32);
+
+/// A number, or text as Kubernetes' schemas say it.
+impl JsonSchema for AsNumber {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AsNumber".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "minimum": 1,
+            "maximum": 4_294_967_295_u32,
+            "pattern": r"^[0-9]+(\.[0-9]+)?$",
+        })
+    }
+}
 
 /// Text that is no AS number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +101,7 @@ impl<'de> Deserialize<'de> for AsNumber {
 
 /// A duration in Go's notation (`120s`, `1m30s`, `1.5h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = r"^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(h|m|s|ms|us|µs|ns))+$"))]
 pub struct GoDuration(pub Duration);
 
 /// Text that is no duration.
@@ -237,8 +257,10 @@ pub struct Password {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretKeyRef {
     /// The secret.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// The key in its `data`.
+    #[schemars(length(min = 1))]
     pub key: String,
     /// True where a missing secret means no password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -253,7 +275,25 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
         .collect())
 }
 
-struct Network(IpNet);
+/// A network, or an address for the network of that single address.
+pub(super) struct Network(IpNet);
+
+impl JsonSchema for Network {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Network".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "anyOf": [{"format": "cidr"}, {"format": "ipv4"}, {"format": "ipv6"}],
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
