@@ -44,7 +44,7 @@ pub use self::types::{
 };
 pub use self::{
     autodetect::{AutodetectError, autodetect},
-    sysctl::{enable_forwarding, loosen_reverse_path_filter},
+    sysctl::{enable_forwarding, prepare_tunnel},
 };
 use self::{
     engine::{Channels, Engine},

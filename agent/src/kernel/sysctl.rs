@@ -24,7 +24,7 @@ pub fn enable_forwarding(v6: bool) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Sysctl`].
-pub fn loosen_reverse_path_filter(device: &str) -> Result<(), Error> {
+pub fn prepare_tunnel(device: &str) -> Result<(), Error> {
     let device = Path::new("/proc/sys/net/ipv4/conf").join(device);
     set(device.join("forwarding"), "1")?;
     let filter = device.join("rp_filter");

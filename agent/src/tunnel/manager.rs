@@ -5,23 +5,33 @@
 //! the IPAM handle: it is written first and released last. Of an address on the device, or in the annotation, that the
 //! handle does not have, nothing is believed.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
+mod address;
+mod device;
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use datastore::{
     Store,
-    types::{AllowedUse, IpPool, Node, annotation},
+    types::{IpPool, Node, annotation},
 };
-use ipam::{Allocator, AssignRequest, block::Release, names};
-use ipnet::{IpNet, Ipv4Net};
-use tokio::{sync::watch, time::Instant};
+use ipam::{Allocator, names};
+use ipnet::IpNet;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{DEVICE, OVERHEAD, Settings, Tunnel, TunnelState, policy};
+use super::{DEVICE, Settings, Tunnel, TunnelState, policy};
 use crate::{
     admin::types::Problem,
     cache::Objects,
-    kernel::{self, Kernel, Link, Links},
-    node,
+    kernel::{Kernel, Link, Links},
     snapshot::NodeAddresses,
 };
 
@@ -30,6 +40,9 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// How soon a kernel without IPIP is asked again: somebody may have loaded the module.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(10);
+
+/// How long the tunnel waits for its address before it is used without.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to wait for more after something changed.
 const GATHER: Duration = Duration::from_millis(5);
@@ -212,10 +225,24 @@ impl Manager {
                 return TunnelState::Unavailable;
             }
         };
-        let address = match self.address(seen).await {
-            Ok(address) => address,
-            Err(message) => {
-                report(message);
+        let before = self.up(configured(&device), mtu);
+        if configured(&device).is_some() {
+            // As an earlier agent left it, and so good enough to use while the datastore is asked.
+            self.tunnel.send_if_modified(|tunnel| {
+                let first = tunnel.state == TunnelState::Starting;
+                if first {
+                    tunnel.state = before;
+                }
+                first
+            });
+        }
+        let address = match timeout(PATIENCE, self.address(seen)).await {
+            Ok(Ok(address)) => address,
+            failed => {
+                report(match failed {
+                    Ok(Err(message)) => message,
+                    _ => "no address for it yet: the datastore does not answer".to_string(),
+                });
                 self.look_again(Instant::now() + RETRY);
                 // Packets of pods need none: what the device has stays.
                 return self.up(configured(&device), mtu);
@@ -243,179 +270,18 @@ impl Manager {
         }
     }
 
-    /// Makes the device where it is not there, and sets it up. Returns it, and its MTU.
-    async fn bring_up(
-        &mut self,
-        seen: &Seen,
-        report: &mut impl FnMut(String) -> bool,
-    ) -> Result<(Link, u32), String> {
-        let device = match seen.device() {
-            Some(device) => device.clone(),
-            None => self.make_device().await?,
-        };
-        let mtu = self.mtu(seen).unwrap_or(device.mtu);
-        if mtu != device.mtu {
-            let set = self.kernel.set_link_mtu(device.index, mtu).await;
-            set.map_err(|error| error.to_string())?;
-        }
-        if !self.running || !device.up {
-            if let Err(error) = kernel::loosen_reverse_path_filter(DEVICE) {
-                report(error.to_string());
-            }
-        }
-        if !device.up {
-            self.settled_at = Some(Instant::now() + self.settings.settle);
-            let set = self.kernel.set_link_up(device.index).await;
-            set.map_err(|error| error.to_string())?;
-        }
-        self.running = true;
-        Ok((device, mtu))
-    }
-
-    async fn make_device(&self) -> Result<Link, String> {
-        match self.kernel.create_ipip(DEVICE).await {
-            Ok(()) => {}
-            Err(error) if error.is_unsupported() => {
-                return Err(
-                    "the kernel has no IPIP: run `modprobe ipip` on this node, or set ipipMode Never in every \
-                     IPPool; until then routes that need it are left out"
-                        .to_string(),
-                );
-            }
-            Err(error) => return Err(error.to_string()),
-        }
-        match self.kernel.find_link(DEVICE).await {
-            Ok(Some(device)) => Ok(device),
-            Ok(None) => Err(format!("{DEVICE} was made and is not there")),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn mtu(&self, seen: &Seen) -> Option<u32> {
-        self.settings.mtu.or_else(|| {
-            let own = seen.addresses.v4?;
-            let (device, _) = seen.links.owner(own.addr().into())?;
-            device.mtu.checked_sub(OVERHEAD)
-        })
-    }
-
-    /// The address that the device should have: the one it had, else a new one; none where no pool gives one.
-    async fn address(&mut self, seen: &Seen) -> Result<Option<Ipv4Addr>, String> {
-        let held = self.look_up().await?;
-        let kept = held
-            .iter()
-            .copied()
-            .find(|address| policy::may_keep(*address, seen.pools()));
-        if kept.is_some() {
-            return Ok(kept);
-        }
-        let labels = seen.nodes.all.get(&self.settings.node);
-        let labels = labels
-            .map(|node| node.metadata.labels.clone())
-            .unwrap_or_default();
-        let choice = policy::address_pools(seen.pools(), &labels);
-        if choice.eligible.is_empty() {
-            return Ok(None);
-        }
-        let request = AssignRequest {
-            handle: self.handle.clone(),
-            attributes: [
-                ("node", self.settings.node.as_str()),
-                ("type", "ipipTunnelAddress"),
-            ]
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .into(),
-            ipv4: 1,
-            ipv6: 0,
-            ipv4_pools: choice
-                .eligible
-                .into_iter()
-                .map(|pool| pool.metadata.name)
-                .collect(),
-            ipv6_pools: Vec::new(),
-            use_: AllowedUse::Tunnel,
-        };
-        // A reply that is lost may leave an address with the handle.
-        self.held = None;
-        let assigned = self.allocator.assign(request).await;
-        assigned.map_err(|error| format!("no address for it: {error}"))?;
-        let held = self.look_up().await?;
-        let new = held
-            .iter()
-            .copied()
-            .find(|address| policy::may_keep(*address, seen.pools()));
-        tracing::info!(address = ?new, "address for the tunnel");
-        Ok(new)
-    }
-
-    async fn look_up(&mut self) -> Result<Vec<Ipv4Addr>, String> {
-        if let Some(held) = &self.held {
-            return Ok(held.clone());
-        }
-        let found = self.allocator.addresses_of(&self.handle).await;
-        let found = found.map_err(|error| format!("cannot look up its address: {error}"))?;
-        let held: Vec<Ipv4Addr> = found.into_iter().filter_map(v4).collect();
-        self.held = Some(held.clone());
-        Ok(held)
-    }
-
-    /// Makes device, annotation and IPAM agree on the address.
-    async fn apply(&mut self, seen: &Seen, device: &Link, address: Option<Ipv4Addr>) -> Result<(), String> {
-        let wanted = address.map(|address| IpNet::from(Ipv4Net::from(address)));
-        if let Some(net) = wanted.filter(|net| !device.addresses.contains(net)) {
-            let added = self.kernel.add_address(device.index, net).await;
-            added.map_err(|error| error.to_string())?;
-        }
-        let text = address.map(|address| address.to_string());
-        self.annotate(seen, text.as_deref()).await?;
-        // The new one first: with its last address a device loses its routes.
-        let others = device.addresses.iter().filter(|net| net.addr().is_ipv4());
-        for net in others.filter(|net| Some(**net) != wanted) {
-            let removed = self.kernel.remove_address(device.index, *net).await;
-            removed.map_err(|error| error.to_string())?;
-        }
-        self.release_all_but(address).await
-    }
-
-    async fn annotate(&self, seen: &Seen, value: Option<&str>) -> Result<(), String> {
-        if seen.annotated(&self.settings.node) == value {
-            return Ok(());
-        }
-        let key = annotation::IPV4_IPIP_TUNNEL_ADDR;
-        match node::annotate(&self.store, &self.settings.node, key, value).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(format!("cannot write {key} of this node's Node object: {error}")),
-        }
-    }
-
-    async fn release_all_but(&mut self, kept: Option<Ipv4Addr>) -> Result<(), String> {
-        let held = self.held.clone().unwrap_or_default();
-        let releases: Vec<Release> = held
-            .into_iter()
-            .filter(|address| Some(*address) != kept)
-            .map(|address| Release {
-                handle: Some(self.handle.clone()),
-                ..Release::of(address.into())
-            })
-            .collect();
-        if releases.is_empty() {
-            return Ok(());
-        }
-        self.held = None;
-        let released = self.allocator.release_addresses(&releases).await;
-        released.map_err(|error| format!("cannot release its old address: {error}"))?;
-        self.held = Some(kept.into_iter().collect());
-        Ok(())
-    }
-
     /// Nobody asks for it: after the grace, everything of ours goes. A device that is none of our doing stays.
     async fn retire(&mut self, seen: &Seen, problems: &mut BTreeSet<Problem>) -> TunnelState {
-        let held = self.look_up().await;
-        let traces = match &held {
-            Ok(held) => !held.is_empty() || seen.annotated(&self.settings.node).is_some(),
-            Err(_) => true,
+        let annotated = seen.annotated(&self.settings.node).is_some();
+        let held = match self.look_up().await {
+            Ok(held) => !held.is_empty(),
+            Err(error) => {
+                tracing::debug!(error, "tunnel");
+                self.look_again(Instant::now() + RETRY);
+                false
+            }
         };
-        if !traces && !self.running {
+        if !annotated && !held && !self.running {
             self.unwanted_since = None;
             return TunnelState::Off;
         }
@@ -472,9 +338,9 @@ fn configured(device: &Link) -> Option<Ipv4Addr> {
     device.addresses.iter().find_map(|net| v4(net.addr()))
 }
 
-fn v4(address: std::net::IpAddr) -> Option<Ipv4Addr> {
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
-        std::net::IpAddr::V4(address) => Some(address),
-        std::net::IpAddr::V6(_) => None,
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
     }
 }
