@@ -15,20 +15,23 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
-    interrupt,
+    interrupt, kube,
     labdir::{LabDir, Lock, State},
-    manifests,
     net::Netns,
     node::{Node, tail},
     preflight::{self, Binaries},
     process::{Recorded, end_all},
     router::Router,
-    topology::Topology,
+    topology::{Datastore, Topology},
     wait::wait_for,
 };
 
 mod build;
+mod datastore;
 mod pods;
+
+pub use datastore::ApiServer;
+pub(crate) use datastore::without_proxy;
 
 /// How long processes get to end in an orderly way when a lab is taken down.
 const GRACE: Duration = Duration::from_secs(5);
@@ -69,6 +72,9 @@ impl Lab {
         preflight::check()?;
         let binaries = Binaries::find()?;
         topology.validate()?;
+        if topology.datastore == Datastore::Kubernetes {
+            kube::assets()?;
+        }
         let dir = LabDir::named(name)?;
         match dir.state() {
             State::Absent => {}
@@ -205,16 +211,6 @@ impl Lab {
         &self.binaries
     }
 
-    /// The directory of the datastore.
-    pub fn datastore(&self) -> PathBuf {
-        self.dir.path().join("datastore")
-    }
-
-    /// The datastore as our programs are told of it.
-    pub fn datastore_url(&self) -> String {
-        format!("file:{}", self.datastore().display())
-    }
-
     /// The namespace of a node, router or pod.
     pub fn netns(&self, name: &str) -> Netns {
         Netns::named(format!("{}-{name}", self.name()))
@@ -339,7 +335,8 @@ impl Lab {
         let logs = self
             .nodes()
             .map(|node| node.log_path())
-            .chain(self.routers().map(|router| router.log_path()));
+            .chain(self.routers().map(|router| router.log_path()))
+            .chain(self.api_server().map(|api_server| api_server.log_path()));
         let tail_of = |path: PathBuf| {
             let text = fs::read_to_string(&path).ok().filter(|text| !text.is_empty())?;
             Some(format!(
@@ -409,9 +406,4 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 pub fn unique_name() -> String {
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("t{:x}n{count:x}", std::process::id())
-}
-
-/// Seeds the datastore of a lab.
-fn seed(lab: &Lab) -> Result<()> {
-    manifests::seed(&lab.datastore(), lab.topology())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     cni::{Attachment, CNI_VERSION, CniOutput, IFNAME, network_config},
-    lab::Lab,
+    lab::{Lab, without_proxy},
     net::Netns,
     preflight::system_path,
     process::{Captured, Recorded, capture, run, spawn_daemon},
@@ -69,7 +69,7 @@ impl<'a> Node<'a> {
     pub fn env(&self) -> Vec<(&'static str, String)> {
         let run = self.dir().join("run");
         vec![
-            ("ROUTELET_DATASTORE", self.lab.datastore_url()),
+            ("ROUTELET_DATASTORE", self.lab.datastore_url(self)),
             ("ROUTELET_NODE_NAME", self.name().to_string()),
             ("ROUTELET_RUN_DIR", run.display().to_string()),
             (
@@ -87,6 +87,7 @@ impl<'a> Node<'a> {
     /// A command that runs on the node.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.netns().command(program);
+        without_proxy(&mut command);
         command.envs(self.env());
         command.env(
             "PATH",
@@ -117,7 +118,9 @@ impl<'a> Node<'a> {
             );
         }
         let mut command = self.netns().command(self.lab.binaries().routelet());
+        without_proxy(&mut command);
         command.envs(self.env()).envs(&self.lab.topology().agent_env);
+        command.env("ROUTELET_DATASTORE", self.lab.agent_datastore_url(self));
         let cidr = self
             .lab
             .topology()

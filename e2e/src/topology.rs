@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 mod validate;
 
-pub(crate) use validate::check_name;
+pub(crate) use validate::{RESERVED, check_name};
 
 #[cfg(test)]
 mod tests;
@@ -44,9 +44,23 @@ pub struct Topology {
     /// How many pods `lab demo` attaches to each node.
     #[serde(default = "default_pods")]
     pub pods_per_node: usize,
+    /// Where the objects live.
+    #[serde(default)]
+    pub datastore: Datastore,
     /// Variables for every agent (`ROUTELET_LOG: debug`), beside those that tell it where it is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub agent_env: BTreeMap<String, String>,
+}
+
+/// Where the objects of a lab live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum Datastore {
+    /// In a directory, as manifests.
+    #[default]
+    File,
+    /// In an API server of the lab's own.
+    Kubernetes,
 }
 
 /// A layer-2 segment.

@@ -7,7 +7,10 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::{Lab, seed};
+use super::{
+    Lab,
+    datastore::{API_SERVER, api_address},
+};
 use crate::{
     interrupt,
     net::Netns,
@@ -22,7 +25,6 @@ pub(super) fn build(lab: &Lab) -> Result<()> {
     let root = lab.dir.path();
     fs::create_dir_all(root.join("pods"))?;
     fs::write(root.join("topology.yaml"), serde_yaml::to_string(lab.topology())?)?;
-    seed(lab)?;
     let switch = lab.netns(SWITCH);
     lab.dir.create_namespace(&switch)?;
     for subnet in &lab.topology.subnets {
@@ -36,7 +38,10 @@ pub(super) fn build(lab: &Lab) -> Result<()> {
         interrupt::check()?;
         build_node(lab, &switch, node).with_context(|| format!("node {}", node.name))?;
     }
-    Ok(())
+    if lab.api_server().is_some() {
+        build_api_server(lab, &switch).context("the API server's namespace")?;
+    }
+    lab.seed()
 }
 
 fn build_bridge(switch: &Netns, subnet: &Subnet) -> Result<()> {
@@ -92,6 +97,27 @@ fn build_node(lab: &Lab, switch: &Netns, node: &NodeSpec) -> Result<()> {
         }
     }
     namespace.ip_batch(&lines)
+}
+
+/// A machine with a link to each subnet, named after it.
+fn build_api_server(lab: &Lab, switch: &Netns) -> Result<()> {
+    let namespace = lab.netns(API_SERVER);
+    lab.dir.create_namespace(&namespace)?;
+    for (index, subnet) in lab.topology.subnets.iter().enumerate() {
+        let address = api_address(&lab.topology, &subnet.name)
+            .with_context(|| format!("no address is left in {}", subnet.name))?;
+        let port = format!("{API_SERVER}-{index}");
+        plug(switch, &subnet.name, &port, &namespace, &subnet.name)?;
+        namespace.ip_batch(&[
+            format!(
+                "address add {address}/{} dev {}",
+                subnet.cidr.prefix_len(),
+                subnet.name
+            ),
+            format!("link set dev {} up", subnet.name),
+        ])?;
+    }
+    Ok(())
 }
 
 fn build_router(lab: &Lab, switch: &Netns, router: &RouterSpec) -> Result<()> {

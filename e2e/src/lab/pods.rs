@@ -14,7 +14,7 @@ use super::{COUNTER, Lab};
 use crate::{
     cni::Attachment,
     ping::{self, concurrently},
-    topology::check_name,
+    topology::{RESERVED, check_name},
 };
 
 impl Lab {
@@ -26,7 +26,9 @@ impl Lab {
         check_name("pod", pod)?;
         self.find_node(node)?;
         ensure!(
-            self.topology.node(pod).is_none() && self.topology.router(pod).is_none() && pod != "switch",
+            self.topology.node(pod).is_none()
+                && self.topology.router(pod).is_none()
+                && !RESERVED.contains(&pod),
             "\"{pod}\" is the name of a part of the lab; give the pod another one"
         );
         ensure!(

@@ -103,7 +103,16 @@ fn errors_name_the_field_and_what_would_be_right() {
 
 #[test]
 fn names_must_fit_a_link() {
-    for bad in ["", "A", "1a", "a_b", "much-too-long-a-name", "ends-", "switch"] {
+    for bad in [
+        "",
+        "A",
+        "1a",
+        "a_b",
+        "much-too-long-a-name",
+        "ends-",
+        "switch",
+        "apiserver",
+    ] {
         let error = error_of("name: tor", &format!("name: \"{bad}\""));
         assert!(error.starts_with("routers[0].name: "), "{bad:?}: {error}");
     }

@@ -12,8 +12,8 @@ use super::{NodeSpec, PoolSpec, RouterSpec, Subnet, Topology};
 
 /// Leaves room for a suffix in the 15 characters that a link's name may have.
 const MAX_NAME: usize = 12;
-/// The namespace that holds the bridges.
-const RESERVED: &str = "switch";
+/// The namespaces that hold the bridges and the API server.
+pub(crate) const RESERVED: [&str; 2] = ["switch", "apiserver"];
 const MAX_PODS: usize = 32;
 
 impl Topology {
@@ -168,8 +168,8 @@ impl Taken {
     fn name(&mut self, field: &str, name: &str) -> Result<()> {
         check_name(field, name)?;
         ensure!(
-            name != RESERVED,
-            "{field}: \"{RESERVED}\" is the namespace of the bridges; give another name"
+            !RESERVED.contains(&name),
+            "{field}: \"{name}\" is a part of every lab; give another name"
         );
         ensure!(
             self.names.insert(name.to_string()),

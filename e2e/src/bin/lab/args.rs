@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::Topology;
+use e2e::{Topology, topology::Datastore};
 
 /// A small data centre in network namespaces: nodes that run routelet, routers that run BIRD, and pods.
 #[derive(Debug, Parser)]
@@ -20,14 +20,22 @@ pub(crate) struct TopologyArg {
     /// YAML file with the topology [default: two racks, three nodes, one router]
     #[arg(long, value_name = "FILE")]
     topology: Option<PathBuf>,
+    /// Where the objects live: manifests in a directory, or a real API server in a namespace of the lab [default: what the
+    /// topology says, else file]
+    #[arg(long, value_name = "WHERE")]
+    datastore: Option<Datastore>,
 }
 
 impl TopologyArg {
     pub(crate) fn read(&self) -> Result<Topology> {
-        match &self.topology {
+        let mut topology = match &self.topology {
             Some(path) => Topology::read(path),
             None => Topology::demo(),
+        }?;
+        if let Some(datastore) = self.datastore {
+            topology.datastore = datastore;
         }
+        Ok(topology)
     }
 }
 

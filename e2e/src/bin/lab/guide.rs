@@ -26,10 +26,17 @@ pub(crate) fn print(lab: &Lab) {
             router.control_socket().display()
         ));
     }
-    say(format_args!(
-        "\nThe datastore, as manifests to read and edit:\n  {}",
-        lab.datastore().display()
-    ));
+    match lab.api_server() {
+        None => say(format_args!(
+            "\nThe datastore, as manifests to read and edit:\n  {}",
+            lab.datastore().display()
+        )),
+        Some(api_server) => say(format_args!(
+            "\nThe API server:\n  ip netns exec {} kubectl --kubeconfig {} get ippools,ipamblocks,nodes",
+            api_server.netns().name(),
+            api_server.kubeconfig().display()
+        )),
+    }
     if let Some(node) = lab.nodes().next() {
         say(format_args!(
             "The log of an agent:\n  {}",
