@@ -145,7 +145,7 @@ impl Containerd {
     pub fn run(&self, container: &Container) -> Result<Captured> {
         let mut command = self.ctr();
         command.args(["run", "--rm"]);
-        capture(container.arguments(&mut command), "")
+        capture(self.arguments(container, &mut command), "")
     }
 
     /// Starts a container; what it says goes into a file.
@@ -157,7 +157,7 @@ impl Containerd {
         command.args(["run", "--detach"]);
         let log = format!("file://{}", self.log_path(&container.id).display());
         command.args(["--log-uri", &log]);
-        run(container.arguments(&mut command)).map(drop)
+        run(self.arguments(container, &mut command)).map(drop)
     }
 
     /// What a container that was started has said so far.
@@ -175,7 +175,9 @@ impl Containerd {
     /// It cannot be started. An exit status other than 0 is no error here.
     pub fn exec(&self, id: &str, program: &[&str]) -> Result<Captured> {
         let mut command = self.ctr();
-        command.args(["tasks", "exec", "--exec-id", "exec", id]);
+        command.arg("tasks").arg("exec");
+        command.arg("--fifo-dir").arg(self.dir.join("fifo"));
+        command.args(["--exec-id", "exec", id]);
         capture(command.args(program), "")
     }
 
@@ -213,6 +215,43 @@ impl Containerd {
         u32::try_from(status).context("an exit status")
     }
 
+    fn arguments<'a>(&self, container: &Container, command: &'a mut Command) -> &'a mut Command {
+        for capability in &container.capabilities {
+            command.args(["--cap-add", &format!("CAP_{capability}")]);
+        }
+        for capability in DEFAULT_CAPABILITIES {
+            if !container.capabilities.iter().any(|wanted| wanted == capability) {
+                command.args(["--cap-drop", &format!("CAP_{capability}")]);
+            }
+        }
+        if container.read_only_root {
+            command.arg("--read-only");
+        }
+        for mount in &container.mounts {
+            let access = if mount.read_only { "ro" } else { "rw" };
+            let source = mount.source.display();
+            command.args([
+                "--mount",
+                &format!(
+                    "type=bind,src={source},dst={},options=rbind:{access}",
+                    mount.target
+                ),
+            ]);
+        }
+        for (key, value) in &container.env {
+            command.args(["--env", &format!("{key}={value}")]);
+        }
+        // Else they would be in directories of the machine's.
+        command.arg("--runc-root").arg(self.dir.join("runc"));
+        command.arg("--fifo-dir").arg(self.dir.join("fifo"));
+        // One level: what is below a directory of ours would leave that behind.
+        command.args(["--cgroup", &container.id, "--seccomp"]);
+        command.args(["--with-ns", &format!("network:{}", container.netns.display())]);
+        command
+            .args([&container.image, &container.id])
+            .args(&container.command)
+    }
+
     fn end(&mut self) -> Result<()> {
         let tasks = run(self.ctr().args(["tasks", "ls", "--quiet"]))?;
         for id in tasks.lines() {
@@ -242,40 +281,6 @@ impl Drop for Containerd {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
-    }
-}
-
-impl Container {
-    fn arguments<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        for capability in &self.capabilities {
-            command.args(["--cap-add", &format!("CAP_{capability}")]);
-        }
-        for capability in DEFAULT_CAPABILITIES {
-            if !self.capabilities.iter().any(|wanted| wanted == capability) {
-                command.args(["--cap-drop", &format!("CAP_{capability}")]);
-            }
-        }
-        if self.read_only_root {
-            command.arg("--read-only");
-        }
-        for mount in &self.mounts {
-            let access = if mount.read_only { "ro" } else { "rw" };
-            let source = mount.source.display();
-            command.args([
-                "--mount",
-                &format!(
-                    "type=bind,src={source},dst={},options=rbind:{access}",
-                    mount.target
-                ),
-            ]);
-        }
-        for (key, value) in &self.env {
-            command.args(["--env", &format!("{key}={value}")]);
-        }
-        // One level: what is below a directory of ours would leave that behind.
-        command.args(["--cgroup", &self.id, "--seccomp"]);
-        command.args(["--with-ns", &format!("network:{}", self.netns.display())]);
-        command.args([&self.image, &self.id]).args(&self.command)
     }
 }
 

@@ -352,6 +352,6 @@ impl Host {
         let deleted = self.plugin("DEL");
         assert_eq!(deleted.status, 0, "{deleted:?}");
         let routes = self.netns.0.ip(&["route", "show"]).unwrap();
-        assert!(!routes.contains(&pod.address), "{routes}");
+        assert!(!routes.contains(&pod.device), "{routes}");
     }
 }
