@@ -3,8 +3,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use datastore::{Invalid, Resource, Store, WatchEvent};
-use futures::StreamExt;
+use datastore::{Error, Invalid, Resource, Store, WatchEvent, WatchOptions};
+use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,8 @@ pub struct Objects<T> {
     pub all: Arc<BTreeMap<String, T>>,
     /// What is wrong with the others.
     pub invalid: Arc<BTreeMap<String, Invalid>>,
+    /// Why the datastore does not let us read them, if it does not.
+    pub refused: Option<String>,
 }
 
 impl<T> Default for Objects<T> {
@@ -27,6 +29,7 @@ impl<T> Default for Objects<T> {
             synced: false,
             all: Arc::default(),
             invalid: Arc::default(),
+            refused: None,
         }
     }
 }
@@ -37,8 +40,26 @@ pub fn follow<T: Resource>(
     metrics: &WatchMetrics,
     stop: CancellationToken,
 ) -> watch::Receiver<Objects<T>> {
+    keep(store.watch::<T>(), metrics, stop)
+}
+
+/// Follows the objects of a kind that are in one namespace; of the others it is not even asked.
+pub fn follow_in<T: Resource>(
+    namespace: &str,
+    store: &Store,
+    metrics: &WatchMetrics,
+    stop: CancellationToken,
+) -> watch::Receiver<Objects<T>> {
+    let selected = WatchOptions::default().in_namespace(namespace);
+    keep(store.watch_selected::<T>(selected), metrics, stop)
+}
+
+fn keep<T: Resource>(
+    mut events: BoxStream<'static, datastore::Result<WatchEvent<T>>>,
+    metrics: &WatchMetrics,
+    stop: CancellationToken,
+) -> watch::Receiver<Objects<T>> {
     let (sender, receiver) = watch::channel(Objects::default());
-    let mut events = store.watch::<T>();
     let metrics = metrics.clone();
     tokio::spawn(async move {
         loop {
@@ -56,6 +77,9 @@ pub fn follow<T: Resource>(
                 Some(Err(error)) => {
                     metrics.failed(T::KIND.kind);
                     tracing::warn!(kind = T::KIND.kind, %error, "watch failed; it goes on by itself");
+                    if matches!(error, Error::Forbidden { .. }) {
+                        sender.send_modify(|objects| objects.refused = Some(error.to_string()));
+                    }
                 }
                 None => return,
             }
@@ -70,6 +94,7 @@ fn apply<T: Resource>(objects: &mut Objects<T>, event: WatchEvent<T>) {
             objects.all = Arc::new(all.into_iter().map(|object| (key(&object), object)).collect());
             objects.invalid = Arc::default();
             objects.synced = true;
+            objects.refused = None;
         }
         WatchEvent::Applied(object) => {
             forget_invalid(objects, &key(&object));

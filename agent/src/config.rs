@@ -30,6 +30,10 @@ pub struct Config {
     #[arg(long, env = "ROUTELET_NODE_NAME")]
     pub node_name: Option<String>,
 
+    /// Namespace of the agent, where the secrets with BGP passwords are
+    #[arg(long, env = "ROUTELET_NAMESPACE", default_value = "kube-system")]
+    pub namespace: String,
+
     /// Address of this node: ADDRESS/LENGTH, ADDRESS, or how to find it: `first-found`, `interface=NAME,…`,
     /// `skip-interface=NAME,…`, `cidr=CIDR,…`
     #[arg(long, env = "ROUTELET_NODE_IP", default_value = "first-found")]

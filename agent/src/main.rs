@@ -124,6 +124,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         affinities: cache::follow(&store, &metrics.watch, stop.clone()),
         bgp_configurations: cache::follow(&store, &metrics.watch, stop.clone()),
         bgp_peers: cache::follow(&store, &metrics.watch, stop.clone()),
+        secrets: cache::follow_in(&config.namespace, &store, &metrics.watch, stop.clone()),
         attachments: attachments.subscribe(),
         addresses: addresses.clone(),
         next_hops: kernel.watch_next_hops(),
@@ -148,7 +149,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     // Make the kernel and BGP agree with it.
     let base = speaker_base(&config, &kernel).await?;
-    let reconciler = Reconciler::new(name.clone(), inputs.clone(), kernel.clone(), base);
+    let reconciler = Reconciler::new(
+        name.clone(),
+        config.namespace.clone(),
+        inputs.clone(),
+        kernel.clone(),
+        base,
+    );
     let view = reconciler.view();
     let (publication, published) = tokio::sync::watch::channel(Publication::NotWanted);
     let health = Health {

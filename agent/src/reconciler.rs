@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bgp::{BestRoute, RouteFeed, Speaker, SpeakerConfig};
-use datastore::types::{BgpConfiguration, BgpPeer, BlockAffinity, IpPool, Node};
+use datastore::types::{BgpConfiguration, BgpPeer, BlockAffinity, IpPool, Node, Secret};
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,8 @@ pub struct Inputs {
     pub bgp_configurations: watch::Receiver<Objects<BgpConfiguration>>,
     /// BGP peers.
     pub bgp_peers: watch::Receiver<Objects<BgpPeer>>,
+    /// Secrets of the agent's namespace.
+    pub secrets: watch::Receiver<Objects<Secret>>,
     /// Pods attached here.
     pub attachments: watch::Receiver<Arc<Table>>,
     /// This node's addresses.
@@ -61,6 +63,7 @@ impl Inputs {
             changed = self.affinities.changed() => changed.is_err(),
             changed = self.bgp_configurations.changed() => changed.is_err(),
             changed = self.bgp_peers.changed() => changed.is_err(),
+            changed = self.secrets.changed() => changed.is_err(),
             changed = self.attachments.changed() => changed.is_err(),
             changed = self.addresses.changed() => changed.is_err(),
             changed = self.next_hops.changed() => changed.is_err(),
@@ -95,6 +98,7 @@ pub struct View {
 #[derive(Debug)]
 pub struct Reconciler {
     node: String,
+    namespace: String,
     inputs: Inputs,
     kernel: Kernel,
     /// Settings of the speaker that come from the command line.
@@ -112,9 +116,10 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// A reconciler that has done nothing yet. `base` gives what the datastore does not say of the speaker.
-    pub fn new(node: String, inputs: Inputs, kernel: Kernel, base: SpeakerConfig) -> Self {
+    pub fn new(node: String, namespace: String, inputs: Inputs, kernel: Kernel, base: SpeakerConfig) -> Self {
         Reconciler {
             node,
+            namespace,
             inputs,
             kernel,
             base,
@@ -254,6 +259,8 @@ impl Reconciler {
             affinities: inputs.affinities.borrow_and_update().clone(),
             bgp_configurations: inputs.bgp_configurations.borrow_and_update().clone(),
             bgp_peers: inputs.bgp_peers.borrow_and_update().clone(),
+            secrets: inputs.secrets.borrow_and_update().clone(),
+            namespace: self.namespace.clone(),
             attachments: inputs.attachments.borrow_and_update().clone(),
             learned: self.learned.clone(),
             bgp_converged: self.converged,

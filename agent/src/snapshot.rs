@@ -10,10 +10,10 @@ use std::{
 };
 
 use bgp::BestRoute;
-use datastore::types::{BgpConfiguration, BgpPeer, BlockAffinity, IpPool, Node};
+use datastore::types::{BgpConfiguration, BgpPeer, BlockAffinity, IpPool, Node, Secret};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::{attachments::Table, cache::Objects, kernel::NextHop, tunnel::Tunnel};
+use crate::{attachments::Table, cache::Objects, desired::passwords, kernel::NextHop, tunnel::Tunnel};
 
 /// This node's addresses, each with the subnet it is in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,6 +69,10 @@ pub struct Snapshot {
     pub bgp_configurations: Objects<BgpConfiguration>,
     /// Peers.
     pub bgp_peers: Objects<BgpPeer>,
+    /// Secrets of the agent's namespace.
+    pub secrets: Objects<Secret>,
+    /// The agent's namespace.
+    pub namespace: String,
     /// The pods attached here.
     pub attachments: Arc<Table>,
     /// Best routes learned by BGP.
@@ -82,14 +86,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Kinds whose first full list has not arrived.
+    /// Kinds whose first full list has not arrived. Secrets are waited for only where one is needed, and not where the
+    /// agent may not read them.
     pub fn waiting_for(&self) -> Vec<&'static str> {
+        let no_secrets_needed = || self.secrets.refused.is_some() || !passwords::are_wanted(self);
         let kinds = [
             (self.nodes.synced, "Node"),
             (self.pools.synced, "IPPool"),
             (self.affinities.synced, "BlockAffinity"),
             (self.bgp_configurations.synced, "BGPConfiguration"),
             (self.bgp_peers.synced, "BGPPeer"),
+            (self.secrets.synced || no_secrets_needed(), "Secret"),
         ];
         kinds
             .into_iter()

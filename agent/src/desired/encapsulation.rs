@@ -117,3 +117,6 @@ fn end(node: &Node) -> Option<(Ipv4Addr, bool)> {
         annotations.contains_key(annotation::IPV4_IPIP_TUNNEL_ADDR),
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,14 @@
 //! What the node should look like: a pure function of a [`Snapshot`].
 //!
 //! It never looks at history, so the order in which things arrive cannot matter; whoever applies it works out what
-//! differs from what is there. One file a concern: [`blocks`], [`encapsulation`], [`peers`], [`routes`].
+//! differs from what is there. One file a concern: [`blocks`], [`encapsulation`], [`passwords`], [`peers`],
+//! [`routes`].
 
 pub mod blocks;
 pub mod encapsulation;
+pub mod passwords;
 pub mod peers;
+pub mod pools;
 pub mod routes;
 #[cfg(test)]
 mod tests;
@@ -70,6 +73,7 @@ pub struct Peer {
 /// What the node should look like.
 pub fn desired(snapshot: &Snapshot) -> Desired {
     let mut problems = invalid_objects(snapshot);
+    pools::report_unsupported(snapshot, &mut problems);
     let own_blocks = blocks::own_blocks(snapshot);
     problems.extend(snapshot.tunnel.problems.iter().cloned());
     let bgp = peers::bgp(snapshot, &mut problems);
@@ -120,6 +124,7 @@ fn invalid_objects(snapshot: &Snapshot) -> BTreeSet<Problem> {
         &snapshot.affinities.invalid,
         &snapshot.bgp_configurations.invalid,
         &snapshot.bgp_peers.invalid,
+        &snapshot.secrets.invalid,
     ];
     let about = |invalid: &datastore::Invalid| format!("{} \"{}\"", invalid.kind, invalid.name);
     let all = kinds.into_iter().flat_map(|kind| kind.values());

@@ -14,7 +14,7 @@ use datastore::{
 };
 use ipnet::IpNet;
 
-use super::{Bgp, Peer};
+use super::{Bgp, Peer, passwords};
 use crate::{
     admin::types::{PeerKind, Problem},
     snapshot::Snapshot,
@@ -46,19 +46,27 @@ pub fn bgp(snapshot: &Snapshot, problems: &mut BTreeSet<Problem>) -> Option<Bgp>
         local_as: snapshot.own_node().and_then(node_as).unwrap_or(global_as),
         port: settings.listen_port.unwrap_or(bgp::BGP_PORT),
     };
-    let mut peers = BTreeMap::new();
+    let mut peers: BTreeMap<IpAddr, Option<Peer>> = BTreeMap::new();
     if settings.node_to_node_mesh_enabled.unwrap_or(true) {
-        peers.extend(context.mesh());
+        match passwords::of_mesh(snapshot, &settings) {
+            Ok(password) => peers.extend(context.mesh(password.as_ref())),
+            Err(why) => {
+                let message = format!("{why}; the sessions of the mesh are not made");
+                let about = format!("BGPConfiguration \"{DEFAULT_CONFIGURATION}\"");
+                problems.insert(Problem::new(about, message));
+            }
+        }
     }
-    // A BGPPeer says more than the mesh does: where both name an address, it holds.
+    // A BGPPeer says more than the mesh does: where both name an address, it holds, be it that there is no session.
     for peer in snapshot.bgp_peers.all.values() {
         peers.extend(context.explicit(peer, problems));
     }
+    let made = |(address, peer): (IpAddr, Option<Peer>)| Some((address, peer?));
     Some(Bgp {
         local_as: context.local_as,
         router_id,
         listen: listen(&settings, &context),
-        peers,
+        peers: peers.into_iter().filter_map(made).collect(),
     })
 }
 
@@ -83,7 +91,7 @@ struct Context<'a> {
 
 impl Context<'_> {
     /// Every other node that is not a route reflector, if this one is not.
-    fn mesh(&self) -> Vec<(IpAddr, Peer)> {
+    fn mesh(&self, password: Option<&bgp::Password>) -> Vec<(IpAddr, Option<Peer>)> {
         if self.snapshot.own_node().is_some_and(is_route_reflector) {
             return Vec::new();
         }
@@ -95,11 +103,11 @@ impl Context<'_> {
             .filter(|node| node.metadata.name != self.snapshot.node);
         others
             .filter(|node| !is_route_reflector(node))
-            .flat_map(|node| self.sessions_with(node))
+            .flat_map(|node| self.sessions_with(node, password))
             .collect()
     }
 
-    fn sessions_with(&self, node: &Node) -> Vec<(IpAddr, Peer)> {
+    fn sessions_with(&self, node: &Node, password: Option<&bgp::Password>) -> Vec<(IpAddr, Option<Peer>)> {
         let session = |address: IpAddr| {
             let own = self.snapshot.addresses.of_family_of(address)?;
             let mut config = self.base(
@@ -109,19 +117,15 @@ impl Context<'_> {
             );
             // One side of each pair waits, as Calico's nodes do: no collisions in a mesh that starts together.
             config.passive = own > address;
-            Some((
-                address,
-                Peer {
-                    kind: PeerKind::Mesh,
-                    config,
-                },
-            ))
+            config.password = password.cloned();
+            let kind = PeerKind::Mesh;
+            Some((address, Some(Peer { kind, config })))
         };
         node_addresses(node).into_iter().filter_map(session).collect()
     }
 
-    /// The sessions a BGPPeer asks of this node.
-    fn explicit(&self, peer: &BgpPeer, problems: &mut BTreeSet<Problem>) -> Vec<(IpAddr, Peer)> {
+    /// The addresses a BGPPeer names as this node's peers; with none where there can be no session.
+    fn explicit(&self, peer: &BgpPeer, problems: &mut BTreeSet<Problem>) -> Vec<(IpAddr, Option<Peer>)> {
         let mut report = |message: String| {
             problems.insert(Problem::new(
                 format!("BGPPeer \"{}\"", peer.metadata.name),
@@ -141,12 +145,9 @@ impl Context<'_> {
                 "{field} is not supported by this version; the session runs without it"
             ));
         }
-        if peer.spec.password.is_some() {
-            report(
-                "spec.password: TCP MD5 is not supported by this version; the session is not made"
-                    .to_string(),
-            );
-            return Vec::new();
+        let password = passwords::of_peer(self.snapshot, &peer.spec);
+        if let Err(why) = &password {
+            report(format!("{why}; the session is not made"));
         }
         let remotes = self.remotes(peer).unwrap_or_else(|error| {
             report(error);
@@ -157,10 +158,13 @@ impl Context<'_> {
                 report(format!("{address}: this node has no address of that family"));
                 return None;
             }
-            Some((
-                address,
-                self.explicit_session(peer, kind, SocketAddr::new(address, port), remote_as),
-            ))
+            let session = |password: &Option<bgp::Password>| {
+                let mut session =
+                    self.explicit_session(peer, kind, SocketAddr::new(address, port), remote_as);
+                session.config.password.clone_from(password);
+                session
+            };
+            Some((address, password.as_ref().ok().map(session)))
         });
         sessions.collect()
     }

@@ -22,15 +22,16 @@ fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn objects<T>(all: impl IntoIterator<Item = (String, T)>) -> Objects<T> {
+pub(super) fn objects<T>(all: impl IntoIterator<Item = (String, T)>) -> Objects<T> {
     Objects {
         synced: true,
         all: Arc::new(all.into_iter().collect()),
         invalid: Arc::default(),
+        refused: None,
     }
 }
 
@@ -77,7 +78,7 @@ fn attachment(container: &str, device: &str, order: u64, addresses: &[&str]) -> 
 }
 
 /// Node a of three; a and b in one subnet, c in another; a has one block.
-fn cluster() -> Snapshot {
+pub(super) fn cluster() -> Snapshot {
     Snapshot {
         node: "a".into(),
         addresses: NodeAddresses {
@@ -100,11 +101,13 @@ fn cluster() -> Snapshot {
         ]),
         bgp_configurations: objects([]),
         bgp_peers: objects([]),
+        secrets: objects([]),
+        namespace: "kube-system".into(),
         ..Snapshot::default()
     }
 }
 
-fn peer(name: &str, change: impl FnOnce(&mut BgpPeerSpec)) -> (String, BgpPeer) {
+pub(super) fn peer(name: &str, change: impl FnOnce(&mut BgpPeerSpec)) -> (String, BgpPeer) {
     let mut spec = BgpPeerSpec {
         as_number: Some("65000".parse().unwrap()),
         ..BgpPeerSpec::default()
@@ -400,6 +403,27 @@ fn what_is_not_supported_is_said_by_name() {
     );
     assert!(said[1].contains("no address of that family"), "{said:?}");
     assert!(wanted.bgp.unwrap().peers.contains_key(&ip("192.168.33.1")));
+}
+
+#[test]
+fn what_a_pool_asks_for_and_nobody_does_is_said() {
+    let mut snapshot = cluster();
+    let mut pool = IpPool::new("pool", IpPoolSpec::new(net("10.233.64.0/18")));
+    pool.spec.nat_outgoing = true;
+    snapshot.pools = objects([("pool".to_string(), pool.clone())]);
+    let problems = desired(&snapshot).problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems
+            .iter()
+            .all(|p| p.about == "IPPool \"pool\"" && p.message.contains("spec.natOutgoing"))
+    );
+    pool.spec.disabled = true;
+    snapshot.pools = objects([("pool".to_string(), pool)]);
+    assert!(
+        desired(&snapshot).problems.is_empty(),
+        "a disabled pool asks for nothing"
+    );
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub(super) fn register(registry: &mut Registry, inputs: &Inputs) {
         known("BlockAffinity", &inputs.affinities),
         known("BGPConfiguration", &inputs.bgp_configurations),
         known("BGPPeer", &inputs.bgp_peers),
+        known("Secret", &inputs.secrets),
     ];
     let values =
         |value: fn(&Known) -> usize| kinds.iter().map(move |known| (known.kind.clone(), value(known)));
