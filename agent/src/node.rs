@@ -3,11 +3,11 @@
 use std::{net::IpAddr, time::Duration};
 
 use datastore::{
-    Error, Store,
+    Error, Resource, Store,
     types::{Node, annotation},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,8 +16,9 @@ use crate::{
     snapshot::NodeAddresses,
 };
 
-/// Time between two attempts to write the Node object.
+/// Time between two attempts to write the Node object: the first, and the longest that comes of doubling it.
 const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// How often a write is repeated because somebody else wrote meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -146,6 +147,7 @@ pub async fn keep_registered(
     mut nodes: watch::Receiver<Objects<Node>>,
     stop: CancellationToken,
 ) {
+    let (mut pause, mut not_before) = (RETRY, Instant::now());
     loop {
         let found = *addresses.borrow_and_update();
         let known = {
@@ -157,14 +159,22 @@ pub async fn keep_registered(
             Some(None) => found != NodeAddresses::default(),
             None => false,
         };
-        if due && let Err(error) = register(&store, &name, &found).await {
-            tracing::warn!(%error, "cannot write this node's Node object; trying again");
+        // Other nodes change all the time: that is no reason to ask a datastore that has just said no.
+        if due && Instant::now() >= not_before {
+            match register(&store, &name, &found).await {
+                Ok(()) => pause = RETRY,
+                Err(error) => {
+                    tracing::warn!(%error, again_in = ?pause, "cannot write this node's Node object");
+                    not_before = Instant::now() + pause;
+                    pause = (pause * 2).min(LONGEST_RETRY);
+                }
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,
             changed = addresses.changed() => if changed.is_err() { return },
             changed = nodes.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(RETRY), if due => {}
+            () = tokio::time::sleep_until(not_before.max(Instant::now() + RETRY)), if due => {}
         }
     }
 }
@@ -209,6 +219,17 @@ pub async fn annotate(store: &Store, name: &str, key: &str, value: Option<&str>)
     }
 }
 
+/// On Kubernetes the kubelet makes the Node: what is missing is the Node and not the right to make one.
+fn no_node(error: Error, name: &str) -> Error {
+    match error {
+        Error::Forbidden { .. } => Error::NotFound {
+            kind: Node::KIND.kind,
+            name: name.to_string(),
+        },
+        other => other,
+    }
+}
+
 async fn register(store: &Store, name: &str, addresses: &NodeAddresses) -> Result<(), Error> {
     let (mut node, exists) = match store.get::<Node>(name).await {
         Ok(node) => (node, true),
@@ -223,10 +244,10 @@ async fn register(store: &Store, name: &str, addresses: &NodeAddresses) -> Resul
         annotations.insert(annotation::IPV6_ADDRESS.to_string(), net.to_string());
     }
     if exists {
-        store.update(&node).await?
+        store.update(&node).await?;
     } else {
-        store.create(&node).await?
-    };
+        store.create(&node).await.map_err(|error| no_node(error, name))?;
+    }
     tracing::info!(v4 = ?addresses.v4, v6 = ?addresses.v6, "registered this node");
     Ok(())
 }
