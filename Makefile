@@ -16,19 +16,31 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE_DIR := $(TARGET_DIR)/$(HOST)/release
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 LAB := $(RELEASE_DIR)/lab
+# `make demo DATASTORE=kubernetes` runs the lab on a real kube-apiserver instead of a directory of manifests.
+DATASTORE ?= file
+ifneq ($(DATASTORE),file)
+LAB_FLAGS := --datastore $(DATASTORE)
+NEEDS_API := kube-assets
+endif
+WITH_API = $(if $(NEEDS_API),KUBEBUILDER_ASSETS=$$(scripts/kube-assets))
+IMAGE := $(TARGET_DIR)/routelet.tar
 say = printf '\n==> %s\n' "$(1)"
 
-.PHONY: help demo lab lab-down build test fmt lint doc unit e2e deny deps rust root
+.PHONY: help demo demo-ipip lab lab-down build image kube-assets crds test fmt lint doc unit e2e deny deps rust root
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-17s %s\n", $$1, $$2 }'
 
-demo: root rust deps build ## the main job for real: build a lab, attach pods, check every path, remove it (as root)
+demo: root rust deps build $(NEEDS_API) ## the main job for real: build a lab, attach pods, check every path, remove it (as root)
 	@$(call say,demo)
-	@$(LAB) demo
+	@$(WITH_API) $(LAB) demo $(LAB_FLAGS)
 
-lab: root rust deps build ## the same lab, left up to play with (as root)
-	@$(LAB) up
+demo-ipip: root rust deps build ## the demo with IPIP between the subnets, under user-mode Linux where the kernel has none
+	@$(call say,demo with IPIP)
+	@$(LAB) demo --ipip CrossSubnet
+
+lab: root rust deps build $(NEEDS_API) ## the same lab, left up to play with (as root)
+	@$(WITH_API) $(LAB) up $(LAB_FLAGS)
 
 lab-down: root rust ## remove every trace of that lab (as root)
 	@[ -x $(LAB) ] || { [ ! -e /run/routelet-lab/routelet ] && exit 0; $(MAKE) build; }
@@ -42,7 +54,18 @@ build: rust ## every binary, optimised and static
 	done
 	@echo "The binaries are in $(RELEASE_DIR)"
 
-test: root rust deps fmt lint doc unit e2e deny ## every check: what .ci/run calls (as root, for the lab)
+image: build ## the container image, an OCI tar for `ctr image import`, `kind load image-archive`, `docker load`
+	@$(call say,image)
+	@scripts/image $(RELEASE_DIR) $(IMAGE)
+
+kube-assets: ## etcd, kube-apiserver and kubectl for the tests, built once from Debian's sources
+	@$(call say,kube-assets)
+	@scripts/kube-assets
+
+crds: rust ## write manifests/crds anew from the Rust types
+	@$(CARGO) run --quiet --package datastore --bin gen-crds --locked
+
+test: root rust deps kube-assets fmt lint doc unit e2e deny ## every check: what .ci/run calls (as root, for the lab)
 	@$(call say,every check passed)
 
 fmt: rust ## is the code formatted?
@@ -60,23 +83,23 @@ doc: rust ## do the docs build? a warning is an error
 ifeq ($(NEXTEST),yes)
 unit: rust ## unit tests
 	@$(call say,unit tests)
-	@$(CARGO) nextest run --workspace --locked -E 'not (package(e2e) & kind(test))'
+	@export KUBEBUILDER_ASSETS=$$(scripts/kube-assets); $(CARGO) nextest run --workspace --locked -E 'not (package(e2e) & kind(test))'
 	@$(CARGO) test --workspace --doc --locked --quiet
 
 e2e: root rust ## lab tests: the real binaries in network namespaces (as root)
 	@$(call say,lab tests)
 	@$(CARGO) build --workspace --bins --locked
-	@$(CARGO) nextest run --workspace --locked --no-tests fail -E 'package(e2e) & kind(test)'
+	@export KUBEBUILDER_ASSETS=$$(scripts/kube-assets); $(CARGO) nextest run --workspace --locked --no-tests fail -E 'package(e2e) & kind(test)'
 else
 unit: rust
 	@$(call say,unit tests)
-	@$(CARGO) test --workspace --exclude e2e --locked
+	@export KUBEBUILDER_ASSETS=$$(scripts/kube-assets); $(CARGO) test --workspace --exclude e2e --locked
 	@$(CARGO) test --package e2e --lib --bins --locked
 
 e2e: root rust
 	@$(call say,lab tests)
 	@$(CARGO) build --workspace --bins --locked
-	@$(CARGO) test --package e2e --test '*' --locked
+	@export KUBEBUILDER_ASSETS=$$(scripts/kube-assets); $(CARGO) test --package e2e --test '*' --locked
 endif
 
 deny: rust ## licences, bans and sources, by cargo-deny where it is installed (a test checks the licences anyway)
