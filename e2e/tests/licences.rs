@@ -10,13 +10,14 @@ use std::{
 use serde_json::Value;
 
 /// Licences that the code of a static Apache-2.0 binary may have.
-const ALLOWED: [&str; 7] = [
+const ALLOWED: [&str; 8] = [
     "Apache-2.0",
-    "MIT",
-    "ISC",
-    "Unicode-3.0",
+    "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
     "Zlib",
 ];
 /// Packages of the workspace that end up in a binary for users.
