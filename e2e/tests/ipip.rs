@@ -7,7 +7,7 @@
 
 mod common;
 
-use std::{collections::BTreeSet, fs, net::IpAddr};
+use std::{collections::BTreeSet, fs, net::IpAddr, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use common::{CONVERGENCE, PING_INTERVAL, eventually, up, wait_mesh};
@@ -15,6 +15,7 @@ use e2e::{
     Attachment, Lab, Node, Topology,
     blocks::blocks,
     capture::{Capture, Carriage},
+    lab::unique_name,
     transfer::Transfer,
     uml::{kernel_has_ipip, with_ipip},
 };
@@ -406,6 +407,23 @@ fn a_tunnels_address_may_be_borrowed_and_follows_the_pools() {
         wait_mesh(&lab, &pods);
         eventually("a ping from a node", || lab.ping("a", "pod-c1"));
     });
+}
+
+/// `make demo-ipip`, as a user runs it.
+#[test]
+fn the_demo_shows_it() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    command.args(["demo", "--ipip", "CrossSubnet", "--name", &unique_name()]);
+    let output = command.output().unwrap();
+    let (shown, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{}\n{shown}\n{errors}", output.status);
+    assert!(shown.trim_end().ends_with(" passed, 0 failed"), "{shown}");
+    let through_tunnel = |line: &str| line.contains("192.168.34.11 ") && line.contains(" tunl0 ");
+    assert!(shown.lines().any(through_tunnel), "{shown}");
+    assert!(!shown.contains('\x1b'), "colours in a pipe:\n{shown}");
 }
 
 /// A kernel without IPIP: what needs it is left out, with the reason, and all else works.
