@@ -7,7 +7,11 @@ use datastore::types::AllowedUse;
 use ipam::AssignRequest;
 use tokio::task::spawn_blocking;
 
-use super::{CniServer, failure};
+use super::{
+    CniServer,
+    bounded::{ADD_LIMIT, within},
+    failure,
+};
 use crate::attachments::{Attachment, State};
 
 /// MTU where neither the device of the node's address nor the administrator gives one.
@@ -35,7 +39,11 @@ impl CniServer {
 
     async fn attach(&self, request: AddRequest) -> Result<Vec<IpAddr>, Failure> {
         let handle = ipam::names::pod_handle(&request.network, &request.id.container_id);
-        let addresses = self.addresses_for(&request, &handle).await?;
+        let addresses = within(ADD_LIMIT, self.addresses_for(&request, &handle)).await;
+        let addresses = addresses.map_err(|error| {
+            tracing::warn!(handle, %error, "no address");
+            failure::ipam(&error)
+        })?;
         let attachment = Attachment {
             id: request.id,
             handle,
@@ -63,12 +71,8 @@ impl CniServer {
     }
 
     /// Those an earlier attempt left under the handle, else new ones.
-    async fn addresses_for(&self, request: &AddRequest, handle: &str) -> Result<Vec<IpAddr>, Failure> {
-        let left = self
-            .allocator
-            .addresses_of(handle)
-            .await
-            .map_err(|e| failure::ipam(&e))?;
+    async fn addresses_for(&self, request: &AddRequest, handle: &str) -> ipam::Result<Vec<IpAddr>> {
+        let left = self.allocator.addresses_of(handle).await?;
         let table = self.attachments.table();
         let of_others: Vec<_> = table.values().filter(|other| other.id != request.id).collect();
         let left: Vec<IpAddr> = left
@@ -82,10 +86,7 @@ impl CniServer {
         }
         let assigned = self.allocator.assign(self.assign_request(request, handle)).await;
         self.metrics.ipam.assigned(&assigned);
-        assigned.map(|assigned| assigned.addresses).map_err(|error| {
-            tracing::warn!(handle, %error, "no address");
-            failure::ipam(&error)
-        })
+        assigned.map(|assigned| assigned.addresses)
     }
 
     fn assign_request(&self, request: &AddRequest, handle: &str) -> AssignRequest {

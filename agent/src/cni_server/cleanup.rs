@@ -78,8 +78,11 @@ impl CniServer {
             if self.attachments.get(&attachment.id).as_ref() != Some(attachment) {
                 continue;
             }
-            if let Err(failure) = self.detach(attachment.clone()).await {
-                tracing::warn!(handle = attachment.handle, %failure, "cannot clean up yet");
+            if let Err(error) = self.finish(attachment.clone()).await {
+                tracing::warn!(handle = attachment.handle, %error, "cannot clean up yet");
+                if error.is_for_all() {
+                    return;
+                }
             }
         }
     }

@@ -4,6 +4,8 @@ use std::io;
 
 use cni::protocol::{AttachmentId, Failure, code};
 
+use super::bounded::is_away;
+
 /// A request that is not one.
 pub(super) fn decoding(error: &io::Error) -> Failure {
     failure(
@@ -43,6 +45,11 @@ pub(super) fn ipam(error: &ipam::Error) -> Failure {
         ipam::Error::Invalid { .. } => failure(
             code::INVALID_CONFIG,
             "the addresses asked for cannot be given",
+            error.to_string(),
+        ),
+        away if is_away(away) => failure(
+            code::TRY_AGAIN,
+            "the datastore is away: addresses are assigned and released when it is back",
             error.to_string(),
         ),
         _ => failure(

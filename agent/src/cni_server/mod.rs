@@ -5,11 +5,14 @@
 //!   the runtime sees an error and sends DEL, which finds the addresses by their handle.
 //! - DEL: the pod's addresses become unreachable, then the record goes, then the addresses are released. Killed in
 //!   between, the runtime sends DEL again.
+//! - The datastore away: an ADD that is recorded is answered from the record, any other one is refused (an address is
+//!   durable in IPAM or it is nobody's); a DEL is done, and its release waits in the record (`Releasing`).
 //!
 //! What it does not do: it never enters a pod's namespace (the plugin does), and it programs no route; the
 //! reconciler does from the record.
 
 mod add;
+mod bounded;
 mod cleanup;
 mod del;
 mod failure;
