@@ -117,8 +117,13 @@ fn push_family(
         text,
         &format!("protocol static {ANNOUNCED}{suffix} {{\n  {channel};\n{routes}}}"),
     );
+    let password = router
+        .password
+        .as_ref()
+        .map(|password| format!("  password \"{password}\";\n"))
+        .unwrap_or_default();
     let template = format!(
-        "template bgp nodes{suffix} {{\n  graceful restart on;\n  connect delay time 1;\n  connect retry time 2;\n  \
+        "template bgp nodes{suffix} {{\n{password}  graceful restart on;\n  connect delay time 1;\n  connect retry time 2;\n  \
          error wait time 1, 4;\n  {channel} {{ import {import}; export where source = RTS_STATIC; }};\n}}"
     );
     push(text, &template);

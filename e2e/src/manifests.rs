@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use crate::topology::{NodeSpec, PoolSpec, RouterSpec, Topology};
 
 const CALICO: &str = "crd.projectcalico.org/v1";
+/// The agents' namespace.
+const NAMESPACE: &str = "kube-system";
+/// Where in the secret of a router its password is.
+const PASSWORD_KEY: &str = "bgp-password";
 
 /// Writes every manifest of the topology.
 ///
@@ -27,8 +31,23 @@ pub fn seed(datastore: &Path, topology: &Topology) -> Result<()> {
         for peer in bgp_peers(router) {
             write(datastore, "bgppeers", &peer)?;
         }
+        if let Some(password) = &router.password {
+            set_password(datastore, router, password)?;
+        }
     }
     Ok(())
+}
+
+/// Writes the secret with the password of a router's sessions, at the nodes' end.
+///
+/// # Errors
+/// The file system refuses.
+pub fn set_password(datastore: &Path, router: &RouterSpec, password: &str) -> Result<()> {
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": router.name, "namespace": NAMESPACE},
+        "stringData": {PASSWORD_KEY: password},
+    });
+    write(datastore, &format!("secrets/{NAMESPACE}"), &secret)
 }
 
 /// Writes one manifest, named after the object in it.
@@ -89,7 +108,7 @@ fn bgp_peers(router: &RouterSpec) -> Vec<Value> {
         .map(|(subnet, address)| (subnet, address.to_string(), "-v6"));
     v4.chain(v6)
         .map(|(subnet, address, suffix)| {
-            json!({
+            let mut peer = json!({
                 "apiVersion": CALICO, "kind": "BGPPeer",
                 "metadata": {"name": format!("{}-{subnet}{suffix}", router.name)},
                 "spec": {
@@ -97,7 +116,12 @@ fn bgp_peers(router: &RouterSpec) -> Vec<Value> {
                     "peerIP": address,
                     "asNumber": router.as_number,
                 },
-            })
+            });
+            if router.password.is_some() {
+                peer["spec"]["password"] =
+                    json!({"secretKeyRef": {"name": router.name, "key": PASSWORD_KEY}});
+            }
+            peer
         })
         .collect()
 }

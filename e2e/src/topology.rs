@@ -104,6 +104,9 @@ pub struct RouterSpec {
     /// Its IPv6 address in each of its subnets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses6: BTreeMap<String, Ipv6Addr>,
+    /// The password of its sessions (RFC 2385).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
     /// What it announces to the nodes.
     #[serde(default)]
     pub announces: Vec<Announcement>,

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, ensure};
 use common::{all_blocks, demo_lab, eventually};
-use e2e::{Lab, bird::ANNOUNCED};
+use e2e::{Lab, Topology, bird::ANNOUNCED, manifests};
 use nix::sys::signal::Signal;
 
 const PREFIX: &str = "10.99.0.0/16";
@@ -82,6 +82,30 @@ fn what_bird_announces_is_in_the_kernels_until_it_is_withdrawn() {
     assert!(lab.nodes().all(|node| node.route_to("default").is_ok()));
     tor.birdc(&["enable", ANNOUNCED]).unwrap();
     wait_announced(&lab);
+}
+
+#[test]
+fn a_router_with_a_password_talks_only_to_nodes_that_have_it() {
+    let mut topology = Topology::demo().unwrap();
+    topology.routers[0].password = Some("s3cret-of-tor".into());
+    let lab = common::up(topology);
+    let tor = lab.router("tor");
+    wait_announced(&lab);
+
+    manifests::set_password(&lab.datastore(), tor.spec(), "an0ther-one").unwrap();
+    eventually("sessions to be down", || {
+        let sessions = tor.sessions()?;
+        let up = sessions.iter().find(|session| session.is_established());
+        ensure!(up.is_none(), "{up:?}");
+        Ok(())
+    });
+    manifests::set_password(&lab.datastore(), tor.spec(), "s3cret-of-tor").unwrap();
+    lab.wait_sessions().unwrap();
+    wait_announced(&lab);
+    for node in lab.nodes() {
+        let log = std::fs::read_to_string(node.log_path()).unwrap();
+        assert!(!log.contains("s3cret") && !log.contains("an0ther"), "{log}");
+    }
 }
 
 #[test]
