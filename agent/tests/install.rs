@@ -1,6 +1,8 @@
 //! `routelet install-cni` and `uninstall-cni` as an init container runs them: the real binary, killed at any moment
 //! and on a disk that refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
