@@ -34,15 +34,22 @@ pub fn routes(
 }
 
 /// What may be deleted: nothing before the first full sync; learned routes of an earlier run not before BGP has
-/// converged, so that a restart of the agent takes no route away; none of those that wait for the tunnel.
+/// converged, so that a restart of the agent takes no route away; none of those that wait for the tunnel, or for the
+/// kernel to say how their next hop is reached.
 pub fn removal(snapshot: &Snapshot, encapsulation: &Encapsulation<'_>) -> Removal {
     if !snapshot.waiting_for().is_empty() {
         Removal::Hold
-    } else if snapshot.bgp_converged && !encapsulation.is_waiting() {
+    } else if snapshot.bgp_converged && !encapsulation.is_waiting() && all_next_hops_are_known(snapshot) {
         Removal::Allow
     } else {
         Removal::HoldGateways
     }
+}
+
+/// A next hop that is not reachable is known, too.
+fn all_next_hops_are_known(snapshot: &Snapshot) -> bool {
+    let mut hops = snapshot.learned.values().flat_map(|route| &route.next_hops);
+    hops.all(|hop| snapshot.next_hops.contains_key(hop))
 }
 
 fn pod_routes(snapshot: &Snapshot) -> impl Iterator<Item = (IpNet, RouteTarget)> {

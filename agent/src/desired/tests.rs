@@ -294,6 +294,11 @@ fn nothing_is_deleted_before_the_first_sync_and_no_gateway_before_bgp_has_conver
     assert_eq!(desired(&snapshot).removal, Removal::HoldGateways);
     snapshot.bgp_converged = true;
     assert_eq!(desired(&snapshot).removal, Removal::Allow);
+    // Routes may arrive with the end of convergence: until they can be installed, an earlier agent's must stay.
+    learn(&mut snapshot, "10.233.96.0/24", "192.168.34.11");
+    assert_eq!(desired(&snapshot).removal, Removal::HoldGateways);
+    snapshot.next_hops = Arc::new(BTreeMap::from([(ip("192.168.34.11"), NextHop::Unreachable)]));
+    assert_eq!(desired(&snapshot).removal, Removal::Allow);
     snapshot.bgp_peers.synced = false;
     let wanted = desired(&snapshot);
     assert_eq!(wanted.removal, Removal::Hold);
