@@ -6,24 +6,17 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use datastore::{
-    DeleteOptions, Error, Resource, Store, WatchEvent,
-    types::{IpPool, IpPoolSpec, Node, Pod},
+    DeleteOptions, Error, Resource, Store, WatchEvent, WatchOptions,
+    types::{IpPool, IpPoolSpec, Node, Secret},
 };
 use futures::{StreamExt, stream::BoxStream};
 
-/// Makes a test of each case.
+/// Calls the macro `$then` with `$argument; case, case, …`.
 #[macro_export]
-macro_rules! conformance_tests {
-    ($factory:path; $($case:ident),* $(,)?) => {
-        $(#[tokio::test(flavor = "multi_thread")]
-        async fn $case() {
-            let (store, _keep) = $factory().await;
-            $crate::conformance::$case(store).await;
-        })*
-    };
-    ($factory:path) => {
-        $crate::conformance_tests! {
-            $factory;
+macro_rules! with_conformance_cases {
+    ($then:ident, $argument:path) => {
+        $then! {
+            $argument;
             create_gives_identity,
             create_refuses_a_name_taken,
             create_refuses_a_version,
@@ -45,7 +38,23 @@ macro_rules! conformance_tests {
             a_watch_tells_changes,
             a_watch_tells_the_newest_state_to_a_slow_reader,
             watches_follow_their_own_kind,
+            a_selective_watch_tells_what_is_selected,
         }
+    };
+}
+
+/// Makes a test of each case.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($factory:path; $($case:ident),* $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $case() {
+            let (store, _keep) = $factory().await;
+            $crate::conformance::$case(store).await;
+        })*
+    };
+    ($factory:path) => {
+        $crate::with_conformance_cases!(conformance_tests, $factory);
     };
 }
 
@@ -359,37 +368,40 @@ pub(crate) async fn one_of_many_creators_wins(store: Store) {
 
 pub(crate) async fn namespaces_are_apart(store: Store) {
     for (namespace, name) in [("red", "web"), ("blue", "web"), ("blue", "db")] {
-        store.create(&Pod::new(namespace, name)).await.expect("created");
+        store
+            .create(&Secret::new(namespace, name))
+            .await
+            .expect("created");
     }
-    let names = |pods: Vec<Pod>| -> Vec<String> {
-        let name = |pod: &Pod| format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
-        pods.iter().map(name).collect()
+    let names = |secrets: Vec<Secret>| -> Vec<String> {
+        let name = |secret: &Secret| format!("{}/{}", secret.metadata.namespace, secret.metadata.name);
+        secrets.iter().map(name).collect()
     };
     assert_eq!(
         names(store.list().await.expect("listed")),
         ["blue/db", "blue/web", "red/web"]
     );
     store
-        .delete::<Pod>("blue/web", DeleteOptions::default())
+        .delete::<Secret>("blue/web", DeleteOptions::default())
         .await
         .expect("deleted");
     assert!(
         store
-            .get::<Pod>("blue/web")
+            .get::<Secret>("blue/web")
             .await
             .expect_err("deleted")
             .is_not_found()
     );
     assert_eq!(
         store
-            .get::<Pod>("red/web")
+            .get::<Secret>("red/web")
             .await
             .expect("there")
             .metadata
             .namespace,
         "red"
     );
-    let error = store.get::<Pod>("web").await.expect_err("no namespace");
+    let error = store.get::<Secret>("web").await.expect_err("no namespace");
     assert!(
         matches!(&error, Error::Invalid(invalid) if invalid.field == "metadata.namespace"),
         "{error:?}"
@@ -462,19 +474,49 @@ pub(crate) async fn a_watch_tells_the_newest_state_to_a_slow_reader(store: Store
 pub(crate) async fn watches_follow_their_own_kind(store: Store) {
     let mut pools = store.watch::<IpPool>();
     let mut nodes = store.watch::<Node>();
-    let mut pods = store.watch::<Pod>();
+    let mut secrets = store.watch::<Secret>();
     assert_eq!(next(&mut pools).await, WatchEvent::Restarted(Vec::new()));
     assert_eq!(next(&mut nodes).await, WatchEvent::Restarted(Vec::new()));
-    assert_eq!(next(&mut pods).await, WatchEvent::Restarted(Vec::new()));
-    let pod = store.create(&Pod::new("red", "web")).await.expect("created");
+    assert_eq!(next(&mut secrets).await, WatchEvent::Restarted(Vec::new()));
+    let secret = store.create(&Secret::new("red", "web")).await.expect("created");
     let node = store.create(&Node::new("a")).await.expect("created");
     let pool = store.create(&pool("a")).await.expect("created");
     assert_eq!(next(&mut pools).await, WatchEvent::Applied(pool));
     assert_eq!(next(&mut nodes).await, WatchEvent::Applied(node));
-    assert_eq!(next(&mut pods).await, WatchEvent::Applied(pod));
+    assert_eq!(next(&mut secrets).await, WatchEvent::Applied(secret));
     store
-        .delete::<Pod>("red/web", DeleteOptions::default())
+        .delete::<Secret>("red/web", DeleteOptions::default())
         .await
         .expect("deleted");
-    assert!(matches!(next(&mut pods).await, WatchEvent::Deleted(pod) if pod.metadata.name == "web"));
+    assert!(matches!(next(&mut secrets).await, WatchEvent::Deleted(secret) if secret.metadata.name == "web"));
+}
+
+pub(crate) async fn a_selective_watch_tells_what_is_selected(store: Store) {
+    let labelled = |name: &str, rack: &str| {
+        let mut node = Node::new(name);
+        node.metadata.labels.insert("rack".to_string(), rack.to_string());
+        node
+    };
+    let mut a = store.create(&labelled("a", "1")).await.expect("created");
+    let b = store.create(&labelled("b", "2")).await.expect("created");
+    let mut racks = store.watch_selected::<Node>(WatchOptions::default().label("rack", "1"));
+    assert_eq!(next(&mut racks).await, WatchEvent::Restarted(vec![a.clone()]));
+    let mut names = store.watch_selected::<Node>(WatchOptions::default().field("metadata.name", "b"));
+    assert_eq!(next(&mut names).await, WatchEvent::Restarted(vec![b.clone()]));
+    let c = store.create(&labelled("c", "1")).await.expect("created");
+    assert_eq!(next(&mut racks).await, WatchEvent::Applied(c));
+    a.metadata.labels.insert("rack".to_string(), "2".to_string());
+    store.update(&a).await.expect("updated");
+    assert!(matches!(next(&mut racks).await, WatchEvent::Deleted(node) if node.metadata.name == "a"));
+    store
+        .delete::<Node>("b", DeleteOptions::default())
+        .await
+        .expect("deleted");
+    assert!(matches!(next(&mut names).await, WatchEvent::Deleted(node) if node.metadata.name == "b"));
+
+    store.create(&Secret::new("red", "x")).await.expect("created");
+    let mut blue = store.watch_selected::<Secret>(WatchOptions::default().in_namespace("blue"));
+    assert_eq!(next(&mut blue).await, WatchEvent::Restarted(Vec::new()));
+    let mine = store.create(&Secret::new("blue", "x")).await.expect("created");
+    assert_eq!(next(&mut blue).await, WatchEvent::Applied(mine));
 }
