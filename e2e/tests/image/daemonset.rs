@@ -40,7 +40,7 @@ impl DaemonSet {
         Spec(all.find(|container| container["name"] == name).unwrap())
     }
 
-    /// The container's variables, those of the ConfigMap too; what the kubelet fills in is `node_name`.
+    /// The container's variables, those of the ConfigMap too; the kubelet fills in the pod's node and namespace.
     pub(crate) fn env(&self, spec: &Spec, node_name: &str) -> Vec<(String, String)> {
         let mut env = Vec::new();
         if !spec.0["envFrom"].is_null() {
@@ -50,6 +50,7 @@ impl DaemonSet {
         for variable in spec.0["env"].as_sequence().into_iter().flatten() {
             let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
                 Some("spec.nodeName") => node_name.to_string(),
+                Some("metadata.namespace") => "kube-system".to_string(),
                 Some(other) => panic!("{other}"),
                 None => text(&variable["value"]),
             };
