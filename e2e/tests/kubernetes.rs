@@ -327,3 +327,28 @@ fn an_agent_that_comes_back_before_the_api_server_does_keeps_what_there_is() {
     });
     assert_none_lost(pingers);
 }
+
+/// A server that takes connections and says nothing: an answer comes all the same, and before the plugin loses patience.
+#[test]
+fn an_api_server_that_never_answers_holds_no_runtime_up() {
+    let lab = common::up(on_kubernetes(1, "10.66.0.0/24"));
+    let pods = ["stays", "gone"].map(|pod| must(lab.attach(pod, "a")));
+    let (node, server) = (lab.node("a"), api_server(&lab).process().unwrap());
+    let late = lab.make_pod("late", "a").unwrap();
+
+    server.signal(Signal::SIGSTOP);
+    assert_eq!(must(lab.add(&pods[0])).addresses, pods[0].addresses);
+    del(&lab, &pods[1]);
+    assert_eq!(must(releasing(&node)), 1);
+    let output = must(node.cni("ADD", &late));
+    let text = output.error_text();
+    assert_eq!(output.error_code(), Some(TRY_AGAIN), "{text}");
+    assert!(text.contains("the datastore is away"), "{text}");
+
+    server.signal(Signal::SIGCONT);
+    let late = caught_up("an address", || lab.add(&late));
+    caught_up("the release", || {
+        check_addresses(&lab, &[pods[0].clone(), late.clone()])
+    });
+    must(lab.ping("stays", "late"));
+}
