@@ -26,6 +26,9 @@ const SHIPPED: [&str; 3] = ["agent", "cni", "ctl"];
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--format-version", "1"])
+        // What Routelet is built for; on other systems dependencies have other dependencies.
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args(["--filter-platform", "aarch64-unknown-linux-gnu"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
