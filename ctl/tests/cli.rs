@@ -325,7 +325,7 @@ fn what_get_cannot_do_it_says() {
     assert!(!Path::new("/nowhere").exists());
     assert_eq!(
         place.fails(&["get", "nodes", "--datastore", "etcd:x"]),
-        "routectl: unknown datastore \"etcd:x\": expected file:DIRECTORY (--datastore or ROUTELET_DATASTORE names another one)\n"
+        "routectl: unknown datastore \"etcd:x\": expected file:DIRECTORY, kubernetes or kubernetes:KUBECONFIG[?context=NAME] (--datastore or ROUTELET_DATASTORE names another one)\n"
     );
     let output = place.run(&["get", "nodes"]);
     assert_eq!(

@@ -117,10 +117,11 @@ impl Follower<'_> {
             Ok(told) => {
                 told?;
                 self.error_told.clear();
-                if verb == Verb::List || started.elapsed() >= LASTED {
-                    return Some(());
+                if verb == Verb::Watch && started.elapsed() >= LASTED {
+                    backoff.reset();
+                } else if verb == Verb::Watch {
+                    sleep(backoff.pause()).await;
                 }
-                sleep(backoff.pause()).await;
                 Some(())
             }
             Err(failure) => {
