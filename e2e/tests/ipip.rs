@@ -16,6 +16,7 @@ use e2e::{
     blocks::blocks,
     capture::{Capture, Carriage},
     lab::unique_name,
+    ping::Pinger,
     transfer::Transfer,
     uml::{kernel_has_ipip, with_ipip},
 };
@@ -254,49 +255,43 @@ fn packets_travel_as_the_mode_asks() {
     });
 }
 
-/// Switches to a mode under traffic, and lets the traffic go on for a while.
-fn switch(lab: &Lab, mode: &str, pingers: &[e2e::ping::Pinger], transfer: &Transfer) {
-    set_mode(lab, mode);
-    wait_routes(lab, mode);
-    go_on(pingers, transfer);
+/// Pings within a rack and across, and a TCP transfer across.
+struct Traffic<'a> {
+    lab: &'a Lab,
+    pingers: Vec<(&'static str, &'static str, Pinger)>,
+    transfer: Transfer,
 }
 
-fn go_on(pingers: &[e2e::ping::Pinger], transfer: &Transfer) {
-    pingers
-        .iter()
-        .for_each(|pinger| pinger.wait_answers(25, CONVERGENCE).unwrap());
-    transfer.wait_progress().unwrap();
-}
-
-#[test]
-fn switching_the_mode_loses_nothing_and_leaves_nothing() {
-    with_ipip("switching_the_mode_loses_nothing_and_leaves_nothing", || {
-        let lab = up(with_short_grace(demo_with("CrossSubnet")));
-        let pods = lab.attach_to_each(1).unwrap();
-        let before = wait_tunnels(&lab);
-        wait_routes(&lab, "CrossSubnet");
-        wait_mesh(&lab, &pods);
+impl<'a> Traffic<'a> {
+    fn start(lab: &'a Lab) -> Self {
         let paths = [("pod-a1", "pod-c1"), ("pod-c1", "pod-b1"), ("pod-a1", "pod-b1")];
-        let pingers = paths.map(|(from, to)| lab.pinger(from, to, PING_INTERVAL).unwrap());
+        let pinger = |(from, to)| (from, to, lab.pinger(from, to, PING_INTERVAL).unwrap());
         let target = lab.address("pod-c1").unwrap();
-        let transfer = Transfer::start(&lab.netns("pod-a1"), &lab.netns("pod-c1"), target).unwrap();
-
-        // The device stays through all of these, its address with it.
-        for mode in ["Always", "Never", "CrossSubnet"] {
-            switch(&lab, mode, &pingers, &transfer);
+        Traffic {
+            lab,
+            pingers: paths.map(pinger).into(),
+            transfer: Transfer::start(&lab.netns("pod-a1"), &lab.netns("pod-c1"), target).unwrap(),
         }
-        assert_eq!(wait_tunnels(&lab), before, "the addresses changed");
-        // This time it goes; and comes back on all nodes, each in its own time.
-        switch(&lab, "Never", &pingers, &transfer);
-        wait_no_tunnels(&lab);
-        go_on(&pingers, &transfer);
-        for mode in ["Always", "CrossSubnet"] {
-            switch(&lab, mode, &pingers, &transfer);
-        }
-        wait_tunnels(&lab);
+    }
 
-        assert!(transfer.stop().unwrap() > 0);
-        for ((from, to), pinger) in paths.iter().zip(pingers) {
+    /// Switches to a mode, and lets the traffic go on for a while.
+    fn switch(&self, mode: &str) {
+        set_mode(self.lab, mode);
+        wait_routes(self.lab, mode);
+        self.go_on();
+    }
+
+    fn go_on(&self) {
+        for (_, _, pinger) in &self.pingers {
+            pinger.wait_answers(25, CONVERGENCE).unwrap();
+        }
+        self.transfer.wait_progress().unwrap();
+    }
+
+    /// Ends it: not a packet may have been lost.
+    fn stop(self) {
+        assert!(self.transfer.stop().unwrap() > 0);
+        for (from, to, pinger) in self.pingers {
             let report = pinger.stop().unwrap();
             assert_eq!(
                 report.lost,
@@ -305,7 +300,46 @@ fn switching_the_mode_loses_nothing_and_leaves_nothing() {
                 report.sent
             );
         }
+    }
+}
+
+#[test]
+fn switching_the_mode_loses_nothing() {
+    with_ipip("switching_the_mode_loses_nothing", || {
+        let lab = up(demo_with("CrossSubnet"));
+        let pods = lab.attach_to_each(1).unwrap();
+        let before = wait_tunnels(&lab);
+        wait_routes(&lab, "CrossSubnet");
+        wait_mesh(&lab, &pods);
+        let traffic = Traffic::start(&lab);
+        // The device stays for a minute after the mode went, its address with it.
+        for mode in ["Always", "Never", "CrossSubnet"] {
+            traffic.switch(mode);
+        }
+        traffic.stop();
+        assert_eq!(wait_tunnels(&lab), before, "the addresses changed");
     });
+}
+
+/// The tunnels go, and come back on all nodes, each in its own time.
+#[test]
+fn switching_off_leaves_nothing_and_switching_on_loses_nothing() {
+    with_ipip(
+        "switching_off_leaves_nothing_and_switching_on_loses_nothing",
+        || {
+            let lab = up(with_short_grace(demo_with("CrossSubnet")));
+            let pods = lab.attach_to_each(1).unwrap();
+            wait_tunnels(&lab);
+            wait_routes(&lab, "CrossSubnet");
+            wait_mesh(&lab, &pods);
+            let traffic = Traffic::start(&lab);
+            traffic.switch("Never");
+            wait_no_tunnels(&lab);
+            traffic.switch("Always");
+            wait_tunnels(&lab);
+            traffic.stop();
+        },
+    );
 }
 
 #[test]
