@@ -120,7 +120,7 @@ pub(super) fn api_address(topology: &Topology, subnet: &str) -> Option<Ipv4Addr>
     hosts.into_iter().find(|address| !taken(address))
 }
 
-/// The API server of a lab: etcd and kube-apiserver. See the [module](self).
+/// The API server of a lab: etcd and kube-apiserver. How it is reached is said at the head of this file.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiServer<'a> {
     lab: &'a Lab,
