@@ -85,6 +85,17 @@ impl Lab {
         (self.topology.datastore == Datastore::Kubernetes).then_some(ApiServer { lab: self })
     }
 
+    /// `kubectl`'s configuration on a node, where the objects are in an API server.
+    pub(crate) fn node_kubeconfig(&self, node: &Node<'_>) -> Option<PathBuf> {
+        self.api_server().map(|_| admin_kubeconfig(node))
+    }
+
+    /// What PATH ends with on a node: where `kubectl` is, where there is something to ask.
+    pub(crate) fn kubectl_path(&self) -> String {
+        let folder = self.api_server().and_then(|_| assets().ok());
+        folder.map_or_else(String::new, |folder| format!(":{}", folder.display()))
+    }
+
     /// Fills the datastore with the objects of the topology.
     pub(super) fn seed(&self) -> Result<()> {
         match self.api_server() {

@@ -35,7 +35,7 @@ pub(crate) fn run(name: &str, topology: Topology) -> Result<ExitCode> {
         Err(error) if !error.is::<Stopped>() => report.abort(&error),
         _ => {}
     }
-    if !report.is_good() {
+    if !report.is_good() && !interrupt::is_set() {
         keep_logs(&lab, &report);
     }
     // From here on a Ctrl-C only counts as a failure: the lab is removed all the same.
