@@ -68,7 +68,7 @@ impl<'a> Node<'a> {
     /// The variables that tell every one of our programs where it is.
     pub fn env(&self) -> Vec<(&'static str, String)> {
         let run = self.dir().join("run");
-        vec![
+        let mut env = vec![
             ("ROUTELET_DATASTORE", self.lab.datastore_url(self)),
             ("ROUTELET_NODE_NAME", self.name().to_string()),
             ("ROUTELET_RUN_DIR", run.display().to_string()),
@@ -81,7 +81,11 @@ impl<'a> Node<'a> {
                 "ROUTELET_ADMIN_SOCKET",
                 run.join("admin.sock").display().to_string(),
             ),
-        ]
+        ];
+        if let Some(kubeconfig) = self.lab.node_kubeconfig(self) {
+            env.push(("KUBECONFIG", kubeconfig.display().to_string()));
+        }
+        env
     }
 
     /// A command that runs on the node.
@@ -91,7 +95,12 @@ impl<'a> Node<'a> {
         command.envs(self.env());
         command.env(
             "PATH",
-            format!("{}:{}", self.lab.binaries().dir().display(), system_path()),
+            format!(
+                "{}:{}{}",
+                self.lab.binaries().dir().display(),
+                system_path(),
+                self.lab.kubectl_path()
+            ),
         );
         command
     }

@@ -352,3 +352,65 @@ fn an_api_server_that_never_answers_holds_no_runtime_up() {
     });
     must(lab.ping("stays", "late"));
 }
+
+/// Each is told in the agent's log and by `routectl`, and the agent lives on where that can help.
+#[test]
+fn what_keeps_an_agent_from_the_api_server_is_told() {
+    let lab = must(Lab::build(&unique_name(), on_kubernetes(1, "10.67.0.0/24")));
+    let node = lab.node("a");
+    let kubeconfig = node.dir().join("agent.kubeconfig");
+    let good = fs::read_to_string(&kubeconfig).unwrap();
+    let routectl = || {
+        let mut command = node.command(lab.binaries().routectl());
+        command.args(["get", "bgppeers"]);
+        command.env(
+            "ROUTELET_DATASTORE",
+            format!("kubernetes:{}", kubeconfig.display()),
+        );
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+
+    // A file that is not there: it cannot start, and says which.
+    fs::remove_file(&kubeconfig).unwrap();
+    let name = kubeconfig.display().to_string();
+    must(node.start_agent());
+    eventually("the agent to give up", || {
+        ensure!(node.agent().is_none(), "it is running");
+        Ok(())
+    });
+    let log = node.log();
+    assert!(
+        log.contains(&format!("cannot use the kubeconfig {name}")) && log.contains("No such file"),
+        "{log}"
+    );
+    assert!(routectl().contains(&name));
+
+    // A token that nobody gave out.
+    let token = good.split("token: ").nth(1).unwrap().split('\n').next().unwrap();
+    fs::write(&kubeconfig, good.replace(token, "nobodys")).unwrap();
+    must(node.start_agent());
+    wait_log(&node, "does not accept our credentials");
+    let said = routectl();
+    assert!(said.contains("does not accept our credentials"), "{said}");
+    must(node.wait_ready());
+    must(node.kill_agent(Signal::SIGTERM));
+
+    // A kind that is not there, until it is: then all goes on by itself.
+    fs::write(&kubeconfig, &good).unwrap();
+    let crd = must(api_server(&lab).kubectl(&["get", "crd", "bgppeers.crd.projectcalico.org", "-o", "json"]));
+    must(api_server(&lab).kubectl(&["delete", "crd", "bgppeers.crd.projectcalico.org"]));
+    must(node.start_agent());
+    wait_log(&node, "the API server has no BGPPeer");
+    let said = routectl();
+    assert!(said.contains("the API server has no BGPPeer"), "{said}");
+    let mut crd: Value = serde_json::from_str(&crd).unwrap();
+    crd["metadata"] = json!({"name": "bgppeers.crd.projectcalico.org"});
+    crd["status"] = Value::Null;
+    must(api_server(&lab).kubectl_with(&["create", "--validate=false", "-f", "-"], &crd.to_string()));
+    caught_up("BGP to start", || {
+        ensure!(node.log().contains("BGP has converged"), "{}", node.log());
+        Ok(())
+    });
+}

@@ -26,16 +26,18 @@ pub(crate) fn print(lab: &Lab) {
             router.control_socket().display()
         ));
     }
-    match lab.api_server() {
-        None => say(format_args!(
+    if lab.api_server().is_none() {
+        say(format_args!(
             "\nThe datastore, as manifests to read and edit:\n  {}",
             lab.datastore().display()
-        )),
-        Some(api_server) => say(format_args!(
-            "\nThe API server:\n  ip netns exec {} kubectl --kubeconfig {} get ippools,ipamblocks,nodes",
-            api_server.netns().name(),
-            api_server.kubeconfig().display()
-        )),
+        ));
+    } else {
+        say(format_args!(
+            "\nThe datastore, the lab's own API server, from any node:\n  \
+             lab exec --name {} {} -- kubectl get ippools,ipamblocks,nodes",
+            lab.name(),
+            lab.nodes().next().map_or("NODE", |node| node.name()),
+        ));
     }
     if let Some(node) = lab.nodes().next() {
         say(format_args!(
