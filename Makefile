@@ -23,7 +23,11 @@ LAB_FLAGS := --datastore $(DATASTORE)
 NEEDS_API := kube-assets
 endif
 WITH_API = $(if $(NEEDS_API),KUBEBUILDER_ASSETS=$$(scripts/kube-assets))
-IMAGE := $(TARGET_DIR)/routelet.tar
+IMAGE := $(TARGET_DIR)/routelet-image.tar
+# What the lab tests find the binaries, the image and the API server by.
+E2E_ENV = export KUBEBUILDER_ASSETS=$$(scripts/kube-assets) ROUTELET_BIN_DIR=$(RELEASE_DIR) ROUTELET_IMAGE=$(IMAGE);
+# The same binaries, wherever they are built: no path of this machine is in them.
+STATIC := -C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=/src --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 say = printf '\n==> %s\n' "$(1)"
 
 .PHONY: help demo demo-ipip lab lab-down build image kube-assets crds test fmt lint doc unit e2e deny deps rust root
@@ -48,7 +52,7 @@ lab-down: root rust ## remove every trace of that lab (as root)
 
 build: rust ## every binary, optimised and static
 	@$(call say,build (static release binaries))
-	@RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked --workspace --bins --target $(HOST)
+	@RUSTFLAGS="$(STATIC)" $(CARGO) build --release --locked --workspace --bins --target $(HOST)
 	@for name in routelet routelet-cni routectl; do \
 	    if ldd $(RELEASE_DIR)/$$name 2>&1 | grep -q '=>'; then echo "$$name is not static"; exit 1; fi; \
 	done
@@ -86,20 +90,18 @@ unit: rust ## unit tests
 	@export KUBEBUILDER_ASSETS=$$(scripts/kube-assets); $(CARGO) nextest run --workspace --locked -E 'not (package(e2e) & kind(test))'
 	@$(CARGO) test --workspace --doc --locked --quiet
 
-e2e: root rust ## lab tests: the real binaries in network namespaces (as root)
+e2e: root rust deps kube-assets image ## lab tests: the binaries that ship, in network namespaces (as root)
 	@$(call say,lab tests)
-	@$(CARGO) build --workspace --bins --locked
-	@export KUBEBUILDER_ASSETS=$$(scripts/kube-assets); $(CARGO) nextest run --workspace --locked --no-tests fail -E 'package(e2e) & kind(test)'
+	@$(E2E_ENV) $(CARGO) nextest run --workspace --locked --no-tests fail -E 'package(e2e) & kind(test)'
 else
 unit: rust
 	@$(call say,unit tests)
 	@export KUBEBUILDER_ASSETS=$$(scripts/kube-assets); $(CARGO) test --workspace --exclude e2e --locked
 	@$(CARGO) test --package e2e --lib --bins --locked
 
-e2e: root rust
+e2e: root rust deps kube-assets image
 	@$(call say,lab tests)
-	@$(CARGO) build --workspace --bins --locked
-	@export KUBEBUILDER_ASSETS=$$(scripts/kube-assets); $(CARGO) test --package e2e --test '*' --locked
+	@$(E2E_ENV) $(CARGO) test --package e2e --test '*' --locked
 endif
 
 deny: rust ## licences, bans and sources, by cargo-deny where it is installed (a test checks the licences anyway)
