@@ -7,6 +7,7 @@
 mod common;
 
 use std::{
+    collections::BTreeSet,
     fs,
     process::Command,
     time::{Duration, Instant},
@@ -152,6 +153,67 @@ fn agents_have_the_rights_of_the_manifest_and_no_others() {
     ] {
         assert!(!may(verb, resource, namespace), "can {verb} {resource}");
     }
+}
+
+/// Verbs and resources of the rules in `manifests/base/rbac.yaml`, as they are in the API server.
+fn granted(lab: &Lab) -> BTreeSet<(String, String)> {
+    let roles = ["clusterrole", "role"].map(|kind| {
+        let text =
+            must(api_server(lab).kubectl(&["get", kind, "routelet", "-n", "kube-system", "-o", "json"]));
+        serde_json::from_str::<Value>(&text).unwrap()
+    });
+    let words = |list: &Value| -> Vec<String> { serde_json::from_value(list.clone()).unwrap() };
+    let rules = roles.iter().flat_map(|role| role["rules"].as_array().unwrap());
+    let mut granted = BTreeSet::new();
+    for rule in rules {
+        for resource in words(&rule["resources"]) {
+            granted.extend(
+                words(&rule["verbs"])
+                    .into_iter()
+                    .map(|verb| (verb, resource.clone())),
+            );
+        }
+    }
+    granted
+}
+
+/// A block that is claimed, used and emptied, and whose end somebody began and did not live to finish: the agents need
+/// every right that they have.
+#[test]
+fn every_right_is_used() {
+    let lab = common::up(on_kubernetes(2, "10.68.0.0/24"));
+    let pods = [("one", "a"), ("other", "b")].map(|(pod, node)| must(lab.attach(pod, node)));
+    pods.iter().for_each(|pod| must(lab.detach(&pod.pod)));
+    let api_server = api_server(&lab);
+    for (kind, patch) in [
+        ("ipamblocks", r#"{"spec":{"deleted":true}}"#),
+        ("blockaffinities", r#"{"spec":{"state":"pendingDeletion"}}"#),
+    ] {
+        for name in must(api_server.kubectl(&["get", kind, "-o", "name"])).lines() {
+            must(api_server.kubectl(&["patch", name, "--type=merge", "-p", patch]));
+        }
+    }
+    caught_up("blocks and affinities to be gone", || {
+        let left = api_server.kubectl(&["get", "blockaffinities,ipamblocks", "-o", "name"])?;
+        ensure!(left.is_empty(), "{left}");
+        Ok(())
+    });
+    // A watch is written down when it ends.
+    lab.nodes()
+        .for_each(|node| must(node.kill_agent(Signal::SIGTERM)));
+    let granted = granted(&lab);
+    eventually("each right in the audit log", || {
+        let asked = api_server.asked()?;
+        let (unused, refused): (Vec<_>, Vec<_>) = (
+            granted.difference(&asked).collect(),
+            asked.difference(&granted).collect(),
+        );
+        ensure!(
+            unused.is_empty() && refused.is_empty(),
+            "not used: {unused:?}, not granted: {refused:?}"
+        );
+        Ok(())
+    });
 }
 
 /// Processor time that a process has used, in hundredths of a second.

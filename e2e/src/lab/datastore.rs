@@ -12,6 +12,7 @@
 //! or kubelets.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -153,6 +154,22 @@ impl ApiServer<'_> {
         self.dir().join("kube-apiserver.log")
     }
 
+    /// What the agents have asked: verb and resource, as RBAC calls them.
+    ///
+    /// # Errors
+    /// The server's audit log cannot be read.
+    pub fn asked(&self) -> Result<BTreeSet<(String, String)>> {
+        let log = fs::read_to_string(self.dir().join("audit.log"))?;
+        let events = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let asked = events.filter_map(|event| {
+            let resource = event["objectRef"]["resource"].as_str()?;
+            Some((event["verb"].as_str()?.to_string(), resource.to_string()))
+        });
+        Ok(asked.collect())
+    }
+
     /// The administrator's kubeconfig, for use in [`ApiServer::netns`].
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir().join("admin.kubeconfig")
@@ -215,6 +232,10 @@ impl ApiServer<'_> {
         // token, user, uid, groups
         let admin = format!("{ADMIN_TOKEN},admin,admin,system:masters\n");
         fs::write(self.dir().join("tokens"), admin)?;
+        fs::write(
+            self.dir().join("audit-policy.yaml"),
+            serde_yaml::to_string(&audit_policy())?,
+        )?;
         self.write_kubeconfig(&self.kubeconfig(), Ipv4Addr::LOCALHOST, ADMIN_TOKEN)?;
         self.start_etcd()?;
         self.start()?;
@@ -261,6 +282,8 @@ impl ApiServer<'_> {
             format!("--service-account-signing-key-file={key}"),
             "--authorization-mode=RBAC".to_string(),
             "--service-cluster-ip-range=10.96.0.0/16".to_string(),
+            format!("--audit-policy-file={dir}/audit-policy.yaml"),
+            format!("--audit-log-path={dir}/audit.log"),
             // It waits for a controller to give every pod's account a token.
             "--disable-admission-plugins=ServiceAccount".to_string(),
         ])
@@ -340,6 +363,15 @@ impl ApiServer<'_> {
         fs::write(path, serde_yaml::to_string(&kubeconfig)?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// What the agents ask is written down, and nothing else.
+fn audit_policy() -> Value {
+    let agents = format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
+    json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "users": [agents]}, {"level": "None"}],
+    })
 }
 
 /// Takes the variables away that would send a client to a proxy.
