@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::output::Format;
 
-/// What the Routelet agent on this node is doing, and what is in the datastore
+/// What the Routelet agent on this node is doing, and what is in the datastore: to see and to change
 #[derive(Debug, Parser)]
 #[command(name = "routectl", version, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// Where the objects live: `file:DIRECTORY`
+    /// Where the objects live: `file:DIRECTORY`, `kubernetes`, or `kubernetes:KUBECONFIG`
     #[arg(
         long,
         global = true,
@@ -58,6 +58,40 @@ pub(crate) enum Command {
         namespace: Option<String>,
     },
 
+    /// Create or change objects, from manifests as `get -o yaml` and kubectl have them
+    ///
+    /// Everything is checked before anything is written. What a manifest does not say is taken back to its default;
+    /// fields that routectl does not know, and labels and annotations, are kept.
+    Apply {
+        #[command(flatten)]
+        files: Files,
+        #[command(flatten)]
+        force: Force,
+    },
+
+    /// Delete objects, by kind and name or by manifests
+    Delete {
+        /// Kind of object
+        #[arg(
+            required_unless_present = "files",
+            conflicts_with = "files",
+            requires = "names"
+        )]
+        kind: Option<String>,
+        /// The objects: NAME, or NAMESPACE/NAME
+        names: Vec<String>,
+        /// The objects are in this namespace
+        #[arg(short, long, conflicts_with = "files")]
+        namespace: Option<String>,
+        #[command(flatten)]
+        from: OptionalFiles,
+        /// An object that is not there is no error
+        #[arg(long)]
+        ignore_not_found: bool,
+        #[command(flatten)]
+        force: Force,
+    },
+
     /// Routes the agent on this node knows: from whom, and which are in the kernel
     Routes {
         /// Only this prefix (ADDRESS/LENGTH)
@@ -69,6 +103,33 @@ pub(crate) enum Command {
         /// The prefix (ADDRESS/LENGTH)
         prefix: IpNet,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Files {
+    /// A file of manifests, a directory of such files, or `-` for standard input; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Look into the directories in directories, too
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OptionalFiles {
+    /// A file of manifests, a directory of such files, or `-` for standard input; may be given several times
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Look into the directories in directories, too
+    #[arg(short = 'R', long, requires = "files")]
+    pub(crate) recursive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Force {
+    /// Even objects that only agents should write: IPAMBlock, BlockAffinity and IPAMHandle
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

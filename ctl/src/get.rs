@@ -17,13 +17,7 @@ pub(crate) async fn get(
     namespace: Option<&str>,
     format: Format,
 ) -> Result<String> {
-    let Some(kind) = find_kind(kind) else {
-        let known: Vec<_> = kinds().map(|kind| kind.plural).collect();
-        bail!(
-            "there is no kind \"{kind}\": expected one of {}",
-            known.join(", ")
-        );
-    };
+    let kind = kind_of(kind)?;
     let found = match name {
         Some(name) => {
             store
@@ -51,6 +45,18 @@ pub(crate) async fn get(
     columns::table(kind, objects, format == Format::Wide)
 }
 
+/// The kind of a name in any of its forms.
+pub(crate) fn kind_of(name: &str) -> Result<&'static KindInfo> {
+    let Some(kind) = find_kind(name) else {
+        let known: Vec<_> = kinds().map(|kind| kind.plural).collect();
+        bail!(
+            "there is no kind \"{name}\": expected one of {}",
+            known.join(", ")
+        );
+    };
+    Ok(kind)
+}
+
 async fn list(store: &Store, kind: &'static KindInfo, namespace: Option<&str>) -> Result<Vec<Value>> {
     if namespace.is_some() && !kind.namespaced {
         bail!("{} is cluster-wide: leave --namespace out", kind.kind);
@@ -65,7 +71,7 @@ async fn list(store: &Store, kind: &'static KindInfo, namespace: Option<&str>) -
 }
 
 /// `NAME`, or `NAMESPACE/NAME` for a namespaced kind.
-fn full_name(kind: &KindInfo, name: &str, namespace: Option<&str>) -> Result<String> {
+pub(crate) fn full_name(kind: &KindInfo, name: &str, namespace: Option<&str>) -> Result<String> {
     Ok(match (kind.namespaced, namespace) {
         (false, None) => name.to_string(),
         (false, Some(_)) => bail!("{} is cluster-wide: leave --namespace out", kind.kind),

@@ -1,12 +1,15 @@
 //! `routectl`, the command line of Routelet: what the agent on this node is doing, and what is in the datastore.
 //!
-//! `node`, `routes` and `why` ask the agent over its admin socket; `ipam` and `get` read the datastore themselves,
-//! so they work from anywhere, with or without an agent. It changes nothing.
+//! `node`, `routes` and `why` ask the agent over its admin socket; `ipam`, `get`, `apply` and `delete` work on the
+//! datastore themselves, so they work from anywhere, with or without an agent. Only `apply` and `delete` change anything.
 
 mod agent_view;
+mod apply;
 mod cli;
 mod columns;
+mod delete;
 mod get;
+mod input;
 mod ipam_view;
 mod output;
 
@@ -61,6 +64,25 @@ async fn run(cli: &Cli) -> Result<String> {
             let store = open(&cli.datastore).await?;
             get::get(&store, kind, name.as_deref(), namespace.as_deref(), format).await
         }
+        Command::Apply { files, force } => {
+            let objects = input::read(&files.files, files.recursive)?;
+            apply::apply(&open(&cli.datastore).await?, objects, force.force, format).await
+        }
+        Command::Delete {
+            kind,
+            names,
+            namespace,
+            from,
+            ignore_not_found,
+            force,
+        } => {
+            let objects = match kind {
+                Some(kind) => delete::named(kind, names, namespace.as_deref())?,
+                None => delete::of_files(&input::read(&from.files, from.recursive)?),
+            };
+            let store = open(&cli.datastore).await?;
+            delete::delete(&store, &objects, *ignore_not_found, force.force, format).await
+        }
     }
 }
 
@@ -79,7 +101,7 @@ async fn open(address: &str) -> Result<Store> {
 }
 
 /// Prints; a reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use datastore::KindInfo;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -78,4 +79,54 @@ pub(crate) fn time(seconds: u64) -> String {
 pub(crate) fn or_dash(text: impl Into<String>) -> String {
     let text = text.into();
     if text.is_empty() { "-".to_string() } else { text }
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// It is new.
+    Created,
+    /// It was there and says something else now.
+    Configured,
+    /// It was there and said so already.
+    Unchanged,
+    /// It is gone.
+    Deleted,
+}
+
+/// Says what was done: to a person at once, to a program when all is done.
+pub(crate) struct Done {
+    format: Format,
+    all: Vec<Value>,
+}
+
+impl Done {
+    pub(crate) fn new(format: Format) -> Self {
+        let all = Vec::new();
+        Done { format, all }
+    }
+
+    pub(crate) fn note(&mut self, kind: &KindInfo, name: &str, outcome: Outcome) {
+        let outcome = serde_json::json!(outcome);
+        if matches!(self.format, Format::Table | Format::Wide) {
+            let word = outcome.as_str().unwrap_or_default();
+            // A reader that has gone away keeps nothing from being done.
+            let _ = crate::print(&format!("{} \"{name}\" {word}\n", kind.kind.to_lowercase()));
+        }
+        self.all
+            .push(serde_json::json!({"kind": kind.kind, "name": name, "outcome": outcome}));
+    }
+
+    /// What a person must know when something goes wrong in the middle.
+    pub(crate) fn so_far(&self) -> String {
+        match self.all.len() {
+            0 => String::new(),
+            count => format!(" ({count} before it were done; the same command does the rest)"),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<String> {
+        Ok(for_programs(self.format, &self.all)?.unwrap_or_default())
+    }
 }

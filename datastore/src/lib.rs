@@ -8,6 +8,7 @@
 //! What this crate does not do: it knows nothing of addresses being handed out, of BGP or of the kernel.
 
 pub mod crd;
+pub mod documents;
 pub mod error;
 pub mod file;
 mod kinds;
@@ -21,6 +22,7 @@ pub mod selector;
 pub mod store;
 pub mod types;
 
+pub use documents::Document;
 pub use error::{Error, Invalid, Result};
 pub use file::to_yaml;
 pub use kinds::{find_kind, kinds};

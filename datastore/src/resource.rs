@@ -25,6 +25,8 @@ pub struct KindInfo {
     pub parse_yaml: fn(&str) -> Result<Value, FieldError>,
     /// The same for JSON; what the type does not know is dropped (see `store` for why that loses nothing).
     pub parse_json: fn(Value) -> Result<Value, FieldError>,
+    /// Whether an object may take the place of another: `(old, new)`, both in JSON.
+    pub check_update: fn(&Value, &Value) -> Result<(), FieldError>,
 }
 
 impl KindInfo {
@@ -74,6 +76,10 @@ pub trait Resource:
     fn validate(&self) -> Result<(), FieldError> {
         Ok(())
     }
+    /// The rules for an object that takes the place of another (`cidr` of a pool is immutable).
+    fn validate_update(&self, _old: &Self) -> Result<(), FieldError> {
+        Ok(())
+    }
 }
 
 /// [`KindInfo::parse_yaml`] of a type: parses, then checks the rules.
@@ -86,6 +92,15 @@ pub(crate) fn parse_yaml<T: Resource>(text: &str) -> Result<Value, FieldError> {
 pub(crate) fn parse_json<T: Resource>(value: Value) -> Result<Value, FieldError> {
     let object: T = serde_json::from_value(value).map_err(|e| FieldError::new("", e.to_string()))?;
     to_checked_json(&object)
+}
+
+/// [`KindInfo::check_update`] of a type. An old object that cannot be read forbids nothing.
+pub(crate) fn check_update<T: Resource>(old: &Value, new: &Value) -> Result<(), FieldError> {
+    let new = T::deserialize(new).map_err(|e| FieldError::new("", e.to_string()))?;
+    match T::deserialize(old) {
+        Ok(old) => new.validate_update(&old),
+        Err(_) => Ok(()),
+    }
 }
 
 fn to_checked_json<T: Resource>(object: &T) -> Result<Value, FieldError> {

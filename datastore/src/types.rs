@@ -50,7 +50,8 @@ pub const CALICO_GROUP: &str = "crd.projectcalico.org";
 /// Implements [`crate::Resource`] for a struct with `api_version`, `kind` and `metadata` fields, and a
 /// constructor `new(name, spec)` where the struct has a `spec`.
 macro_rules! resource {
-    ($type:ident, $group:expr, $kind:literal, $plural:literal, namespaced: $namespaced:literal $(, validate: $validate:path)?) => {
+    ($type:ident, $group:expr, $kind:literal, $plural:literal, namespaced: $namespaced:literal
+        $(, validate: $validate:path)? $(, validate_update: $validate_update:path)?) => {
         impl $crate::Resource for $type {
             const KIND: $crate::KindInfo = $crate::KindInfo {
                 group: $group,
@@ -60,6 +61,7 @@ macro_rules! resource {
                 namespaced: $namespaced,
                 parse_yaml: $crate::resource::parse_yaml::<$type>,
                 parse_json: $crate::resource::parse_json::<$type>,
+                check_update: $crate::resource::check_update::<$type>,
             };
             fn metadata(&self) -> &$crate::Metadata {
                 &self.metadata
@@ -70,14 +72,19 @@ macro_rules! resource {
             $(fn validate(&self) -> Result<(), $crate::FieldError> {
                 $validate(self)
             })?
+            $(fn validate_update(&self, old: &Self) -> Result<(), $crate::FieldError> {
+                $validate_update(self, old)
+            })?
         }
     };
 }
 
 /// The same, for a kind of Calico's that has a `spec`.
 macro_rules! calico_resource {
-    ($type:ident, $spec:ident, $kind:literal, $plural:literal $(, validate: $validate:path)?) => {
-        $crate::types::resource!($type, $crate::types::CALICO_GROUP, $kind, $plural, namespaced: false $(, validate: $validate)?);
+    ($type:ident, $spec:ident, $kind:literal, $plural:literal
+        $(, validate: $validate:path)? $(, validate_update: $validate_update:path)?) => {
+        $crate::types::resource!($type, $crate::types::CALICO_GROUP, $kind, $plural, namespaced: false
+            $(, validate: $validate)? $(, validate_update: $validate_update)?);
         impl $type {
             /// An object to be created.
             pub fn new(name: impl Into<String>, spec: $spec) -> Self {

@@ -3,7 +3,7 @@
 //! parent.
 
 /// The line, from 1, of a field such as `spec.blockSize` or `spec.rules[2].cidr`.
-pub(super) fn line_of(text: &str, field: &str) -> Option<usize> {
+pub(crate) fn line_of(text: &str, field: &str) -> Option<usize> {
     let lines: Vec<Line<'_>> = text.lines().enumerate().filter_map(Line::new).collect();
     let mut inside = lines.as_slice();
     let mut found = None;

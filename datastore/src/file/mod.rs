@@ -36,6 +36,7 @@ use futures::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+pub(crate) use self::lines::line_of;
 pub(crate) use self::watch::blocking;
 pub use self::yaml::to_yaml;
 use self::{

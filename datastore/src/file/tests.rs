@@ -138,3 +138,45 @@ proptest! {
         prop_assert_eq!(&read.object["metadata"]["annotations"]["key"], &value);
     }
 }
+
+#[test]
+fn a_pools_range_and_block_size_are_for_ever() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let objects = Objects::new(dir.path().to_path_buf());
+    let pool = IpPool::new("a", IpPoolSpec::new("10.0.0.0/16".parse().expect("a network")));
+    let stored = objects.create(&POOL, serde_json::to_value(pool).expect("JSON"));
+    let stored = stored.expect("created").object.clone();
+    let changed = |field: &str, value: serde_json::Value| {
+        let mut object = stored.clone();
+        object["spec"][field] = value;
+        objects
+            .update(&POOL, object)
+            .map(|manifest| manifest.object.clone())
+    };
+    for (field, value) in [("cidr", "10.0.0.0/17".into()), ("blockSize", 27.into())] {
+        let error = changed(field, value).expect_err(field).to_string();
+        assert!(error.contains(&format!("spec.{field}: immutable")), "{error}");
+        assert!(error.contains("make a new pool"), "{error}");
+    }
+    // Said or not, it is the same size.
+    let same = changed("blockSize", 26.into()).expect("no change in meaning");
+    assert_eq!(same["spec"]["blockSize"], 26);
+}
+
+#[test]
+fn an_update_that_says_nothing_new_beyond_the_type_writes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let objects = Objects::new(dir.path().to_path_buf());
+    let pool = IpPool::new("a", IpPoolSpec::new("10.0.0.0/16".parse().expect("a network")));
+    let mut raw = serde_json::to_value(pool).expect("JSON");
+    raw["spec"]["later"] = "x".into();
+    let stored = objects.create(&POOL, raw).expect("created");
+    let mut same = stored.object.clone();
+    same["spec"]["later"] = "x".into();
+    let updated = objects.update(&POOL, same.clone()).expect("updated");
+    assert_eq!(updated.version(), stored.version());
+    same["spec"]["later"] = "y".into();
+    let updated = objects.update(&POOL, same).expect("updated");
+    assert_ne!(updated.version(), stored.version());
+    assert_eq!(updated.raw["spec"]["later"], "y");
+}

@@ -71,7 +71,11 @@ impl Objects {
         if stored.sealed && object == stored.object {
             return Ok(stored);
         }
+        (kind.check_update)(&stored.object, &object).map_err(|e| refused(kind, &name, e))?;
         keep_unknown(&mut object, &stored.raw, &stored.object);
+        if stored.sealed && same_content(&object, &stored.raw) {
+            return Ok(stored);
+        }
         writing.store(self, kind, &key, object, stored.revision)
     }
 
@@ -167,6 +171,15 @@ impl Writing<'_> {
         objects.remember(path, &text, &manifest);
         Ok(manifest)
     }
+}
+
+/// True where an object says what a manifest of ours says already, which bears no version.
+fn same_content(object: &Value, raw: &Value) -> bool {
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+    }
+    object == *raw
 }
 
 /// Removes what writers that died have left; gives the highest revision that an object bears.

@@ -80,6 +80,8 @@ impl KubeBackend {
             set_metadata(&mut object, field, metadata_of(&stored, field));
         }
         let known = convert::known(kind, &stored)?;
+        // What the server itself refuses only since Kubernetes 1.25.
+        (kind.check_update)(&known, &object).map_err(|e| refused(kind, &full_name, e))?;
         let call = if kind.group == CALICO_GROUP {
             keep_unknown(&mut object, &stored, &known);
             Call::named(Verb::Update, kind, &name).body(object)

@@ -22,7 +22,14 @@ pub struct IpPool {
     pub spec: IpPoolSpec,
 }
 
-super::calico_resource!(IpPool, IpPoolSpec, "IPPool", "ippools", validate: validate);
+super::calico_resource!(
+    IpPool,
+    IpPoolSpec,
+    "IPPool",
+    "ippools",
+    validate: validate,
+    validate_update: validate_update
+);
 
 /// Spec of an [`IpPool`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -119,6 +126,22 @@ fn validate(object: &IpPool) -> Result<(), FieldError> {
         !spec.allowed_uses.contains(&AllowedUse::LoadBalancer) || spec.allowed_uses.len() == 1,
         "spec.allowedUses",
         "LoadBalancer is not together with another use: make two pools",
+    )
+}
+
+/// Blocks that were claimed bear the range and the block size that the pool had.
+fn validate_update(new: &IpPool, old: &IpPool) -> Result<(), FieldError> {
+    let (new, old) = (&new.spec, &old.spec);
+    rules::rule(
+        new.cidr == old.cidr,
+        "spec.cidr",
+        format_args!("immutable: it is {} and stays so; make a new pool", old.cidr),
+    )?;
+    let size = old.block_prefix_len();
+    rules::rule(
+        new.block_prefix_len() == size,
+        "spec.blockSize",
+        format_args!("immutable: it is {size} and stays so; make a new pool"),
     )
 }
 
