@@ -212,3 +212,58 @@ fn devices_are_set_down_and_deleted_in_a_batch() {
         );
     });
 }
+
+#[test]
+fn a_device_is_changed_as_asked_and_asking_twice_does_no_harm() {
+    run(|| async {
+        device("eth0", &["192.0.2.1/24"]);
+        let kernel = start().await;
+        let mut watch = kernel.watch_links();
+        let index = named(&watch.borrow_and_update(), "eth0").index;
+        let (own, first) = ("10.233.64.7/32".parse().unwrap(), "192.0.2.1/24".parse().unwrap());
+        kernel.set_link_down(index).await.unwrap();
+        for _ in 0..2 {
+            kernel.set_link_mtu(index, 1380).await.unwrap();
+            kernel.set_link_up(index).await.unwrap();
+            kernel.add_address(index, own).await.unwrap();
+            kernel.remove_address(index, first).await.unwrap();
+        }
+        let seen = watch.clone();
+        eventually(
+            "the changes",
+            || {
+                let link = named(&watch.borrow_and_update(), "eth0");
+                let v4: Vec<_> = link.addresses.iter().filter(|net| net.addr().is_ipv4()).collect();
+                (link.up && link.mtu == 1380 && v4 == [&own]).then_some(())
+            },
+            || seen.borrow().clone(),
+        )
+        .await;
+
+        let refused = kernel.add_address(9999, own).await.unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .starts_with("the kernel refuses to give device 9999 the address 10.233.64.7/32: "),
+            "{refused}"
+        );
+        assert!(!refused.is_unsupported());
+    });
+}
+
+/// Some kernels have IPIP and some have not; which of the two must be clear.
+#[test]
+fn an_ipip_device_is_made_or_the_kernel_has_none() {
+    run(|| async {
+        let kernel = start().await;
+        let mut made = Ok(());
+        for _ in 0..2 {
+            made = kernel.create_ipip("tunl7").await;
+        }
+        let found = kernel.find_link("tunl7").await.unwrap();
+        match made {
+            Ok(()) => assert!(found.is_some(), "made twice, and not there"),
+            Err(error) => assert!(error.is_unsupported() && found.is_none(), "{error}: {found:?}"),
+        }
+    });
+}
