@@ -18,7 +18,7 @@ const TUNNEL_SETTLE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Parser)]
 #[command(name = "routelet", version, max_term_width = 110)]
 pub struct Config {
-    /// Where the objects live: `file:DIRECTORY`
+    /// Where the objects live: `file:DIRECTORY`, `kubernetes` (in a pod: its service account), or `kubernetes:KUBECONFIG`
     #[arg(
         long,
         env = "ROUTELET_DATASTORE",
