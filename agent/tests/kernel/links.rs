@@ -258,9 +258,9 @@ fn an_ipip_device_is_made_or_the_kernel_has_none() {
         let kernel = start().await;
         let mut made = Ok(());
         for _ in 0..2 {
-            made = kernel.create_ipip("tunl7").await;
+            made = kernel.create_ipip("tunl0").await;
         }
-        let found = kernel.find_link("tunl7").await.unwrap();
+        let found = kernel.find_link("tunl0").await.unwrap();
         match made {
             Ok(()) => assert!(found.is_some(), "made twice, and not there"),
             Err(error) => assert!(error.is_unsupported() && found.is_none(), "{error}: {found:?}"),
