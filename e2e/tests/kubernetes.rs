@@ -368,6 +368,7 @@ fn an_agent_that_comes_back_before_the_api_server_does_keeps_what_there_is() {
     must(node.kill_agent(Signal::SIGKILL));
     must(node.start_agent());
     must(node.wait_ready());
+    wait_log(&node, "cannot list secrets: https://");
     assert_eq!(must(lab.add(&pods[0])).addresses, pods[0].addresses);
     sit_out(&pingers, since);
     assert_eq!(node.own_routes().unwrap(), routes, "while the API server is away");

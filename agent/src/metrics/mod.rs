@@ -4,7 +4,7 @@
 //! where it lives, and kept nowhere else: a registry is filled anew each time. What only happens (requests, failed
 //! watches) is counted where it happens, in [`Metrics`].
 //!
-//! Labels come from small fixed sets, or from the peers, of which only so many are told apart ([`bgp`]): a cluster of
+//! Labels come from small fixed sets, or from the peers, of which only so many are told apart (`bgp`): a cluster of
 //! any size costs a bounded number of series a node.
 
 mod bgp;

@@ -224,7 +224,8 @@ fn object_name(call: &Call) -> String {
 
 fn unavailable(call: &Call, source: io::Error) -> Error {
     let target = match object_name(call) {
-        name if name.is_empty() => call.resource(),
+        // About many: of all namespaces, or of one.
+        name if name.is_empty() || name.ends_with('/') => call.resource(),
         name => format!("{} \"{name}\"", call.kind.kind),
     };
     Error::Unavailable {
