@@ -28,12 +28,17 @@ pub fn prepare_tunnel(device: &str) -> Result<(), Error> {
     let device = Path::new("/proc/sys/net/ipv4/conf").join(device);
     set(device.join("forwarding"), "1")?;
     let filter = device.join("rp_filter");
-    let is_off = |path: &Path| fs::read_to_string(path).is_ok_and(|value| value.trim() == "0");
-    // The kernel uses the greater of this and the one for all: off and off do where nothing can be written.
     match set(&filter, "2") {
-        Err(_) if is_off(&filter) && is_off(Path::new(ALL_RP_FILTER)) => Ok(()),
+        // Where nothing can be written, what is there may do.
+        Err(_) if !is_strict(&filter, Path::new(ALL_RP_FILTER)) => Ok(()),
         result => result,
     }
+}
+
+/// The kernel uses the greater of a device's value and the one for all; 1 is strict.
+fn is_strict(device: &Path, all: &Path) -> bool {
+    let value = |path| fs::read_to_string(path).ok()?.trim().parse::<u8>().ok();
+    value(device).max(value(all)) == Some(1)
 }
 
 fn set(path: impl AsRef<Path>, value: &'static str) -> Result<(), Error> {
@@ -69,6 +74,24 @@ mod tests {
             "1\n",
             "written although it was right"
         );
+    }
+
+    #[test]
+    fn the_greater_of_two_filters_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let (device, all) = (directory.path().join("device"), directory.path().join("all"));
+        let cases = [
+            ("0", "0", false),
+            ("0", "1", true),
+            ("1", "0", true),
+            ("2", "1", false),
+            ("0", "2", false),
+        ];
+        for (of_device, of_all, strict) in cases {
+            fs::write(&device, of_device).unwrap();
+            fs::write(&all, of_all).unwrap();
+            assert_eq!(is_strict(&device, &all), strict, "{of_device} and {of_all}");
+        }
     }
 
     #[test]

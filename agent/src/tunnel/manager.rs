@@ -111,8 +111,10 @@ pub struct Manager {
     handle: String,
     /// The addresses that the handle has, once it has been looked up; changes are made by us alone.
     held: Option<Vec<Ipv4Addr>>,
-    /// The device was up, and its parameters set, when it was last looked at.
+    /// We have the device up.
     running: bool,
+    /// Its kernel parameters are set.
+    prepared: bool,
     /// When the other nodes had time enough; absent where our device was up before we came.
     settled_at: Option<Instant>,
     /// When it was first seen that no pool asks for the device.
@@ -140,6 +142,7 @@ impl Manager {
             allocator,
             held: None,
             running: false,
+            prepared: false,
             settled_at: None,
             unwanted_since: None,
             again: None,

@@ -9,7 +9,8 @@ use crate::{
 };
 
 impl Manager {
-    /// Makes the device where it is not there, and sets it up. Returns it, and its MTU.
+    /// Makes the device where it is not there, and sets it up. Returns it, and its MTU. An error means that there is no
+    /// device to send through; what is less than that is only reported.
     pub(super) async fn bring_up(
         &mut self,
         seen: &Seen,
@@ -20,14 +21,18 @@ impl Manager {
             None => self.make_device().await?,
         };
         let mtu = self.mtu(seen).unwrap_or(device.mtu);
-        if mtu != device.mtu {
-            let set = self.kernel.set_link_mtu(device.index, mtu).await;
-            set.map_err(|error| error.to_string())?;
-        }
-        if (!self.running || !device.up)
-            && let Err(error) = kernel::prepare_tunnel(DEVICE)
+        if mtu != device.mtu
+            && let Err(error) = self.kernel.set_link_mtu(device.index, mtu).await
         {
+            // It carries packets all the same.
             report(error.to_string());
+        }
+        if !self.prepared || !device.up {
+            let prepared = kernel::prepare_tunnel(DEVICE);
+            self.prepared = prepared.is_ok();
+            if let Err(error) = prepared {
+                report(error.to_string());
+            }
         }
         if !device.up {
             self.settled_at = Some(Instant::now() + self.settings.settle);
