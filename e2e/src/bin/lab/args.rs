@@ -27,6 +27,11 @@ pub(crate) struct TopologyArg {
 }
 
 impl TopologyArg {
+    /// The topology nobody had to write.
+    pub(crate) fn is_default(&self) -> bool {
+        self.topology.is_none()
+    }
+
     pub(crate) fn read(&self) -> Result<Topology> {
         let mut topology = match &self.topology {
             Some(path) => Topology::read(path),
@@ -48,7 +53,8 @@ pub(crate) enum Verb {
         /// Name of the lab
         #[arg(long, default_value = "demo")]
         name: String,
-        /// Give every pool this ipipMode; where this kernel has no IPIP, run under user-mode Linux
+        /// Give every pool this ipipMode; where this kernel has no IPIP, run under user-mode Linux [default: CrossSubnet
+        /// where this kernel has IPIP; with a topology of your own what it says]
         #[arg(long, value_name = "MODE", value_parser = ["Never", "Always", "CrossSubnet"])]
         ipip: Option<String>,
     },

@@ -34,7 +34,11 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<ExitCode> {
     match &args.verb {
-        Verb::Demo { topology, name, ipip } => return demo(name, topology.read()?, ipip.as_deref()),
+        Verb::Demo { topology, name, ipip } => {
+            let shown = topology.is_default() && uml::kernel_has_ipip();
+            let ipip = ipip.as_deref().or(shown.then_some("CrossSubnet"));
+            return demo(name, topology.read()?, ipip);
+        }
         Verb::Up { topology, name } => up(name, topology.read()?)?,
         Verb::Down { names, all } => take_down(names, *all)?,
         Verb::List => list()?,
