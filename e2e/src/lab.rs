@@ -360,11 +360,11 @@ impl Drop for Lab {
         // Taking it down is not to be cut short by the Ctrl-C that led here.
         interrupt::take();
         if let Err(error) = self.take_down() {
-            eprintln!(
-                "lab {} could not be removed: {error:#}; try `lab down {}`",
-                self.name(),
-                self.name()
-            );
+            let name = self.name();
+            let message = format!("lab {name} could not be removed: {error:#}; try `lab down {name}`");
+            // A test that leaves something behind has failed.
+            assert!(thread::panicking(), "{message}");
+            eprintln!("{message}");
         }
     }
 }

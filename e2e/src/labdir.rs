@@ -226,18 +226,24 @@ impl LabDir {
                 name = namespace.name()
             );
         }
+        self.record(namespace)?;
+        namespace.create()
+    }
+
+    /// One write a line: pods are made side by side, and what is appended in pieces is mixed up.
+    fn record(&self, namespace: &Netns) -> Result<()> {
         let mut record = OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path().join("namespaces"))?;
-        writeln!(record, "{}", namespace.name())?;
-        namespace.create()
+        Ok(record.write_all(format!("{}\n", namespace.name()).as_bytes())?)
     }
 
     /// The namespaces recorded.
     pub fn namespaces(&self) -> Vec<Netns> {
         let text = fs::read_to_string(self.path().join("namespaces")).unwrap_or_default();
-        text.lines().map(Netns::named).collect()
+        let names = text.lines().filter(|name| !name.is_empty());
+        names.map(Netns::named).collect()
     }
 
     /// Where processes are recorded.
@@ -288,6 +294,37 @@ mod tests {
 
     fn dir(root: &tempfile::TempDir, name: &str) -> LabDir {
         LabDir::within(root.path().to_path_buf(), name).unwrap()
+    }
+
+    #[test]
+    fn namespaces_made_side_by_side_are_all_recorded() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = dir(&root, "parallel");
+        fs::create_dir_all(dir.path()).unwrap();
+        let name = |thread: usize, count: usize| format!("parallel-{thread}-{count}");
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let dir = &dir;
+                scope.spawn(move || {
+                    for count in 0..100 {
+                        dir.record(&Netns::named(name(thread, count))).unwrap();
+                    }
+                });
+            }
+        });
+        let recorded: std::collections::BTreeSet<String> = dir
+            .namespaces()
+            .iter()
+            .map(|netns| netns.name().to_string())
+            .collect();
+        for (thread, count) in (0..8).flat_map(|thread| (0..100).map(move |count| (thread, count))) {
+            assert!(
+                recorded.contains(&name(thread, count)),
+                "{} is lost",
+                name(thread, count)
+            );
+        }
+        assert_eq!(recorded.len(), 800);
     }
 
     #[test]
