@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use datastore::{Error, Invalid, Resource, Store, WatchEvent, WatchOptions};
+use datastore::{Error, Invalid, Resource, Store, WatchEvent, WatchOptions, types::Pod};
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,17 @@ pub fn follow_in<T: Resource>(
 ) -> watch::Receiver<Objects<T>> {
     let selected = WatchOptions::default().in_namespace(namespace);
     keep(store.watch_selected::<T>(selected), metrics, stop)
+}
+
+/// Follows the pods that are scheduled to one node; the cluster's others are neither sent nor kept.
+pub fn follow_pods_of(
+    node: &str,
+    store: &Store,
+    metrics: &WatchMetrics,
+    stop: CancellationToken,
+) -> watch::Receiver<Objects<Pod>> {
+    let selected = WatchOptions::default().field("spec.nodeName", node);
+    keep(store.watch_selected::<Pod>(selected), metrics, stop)
 }
 
 fn keep<T: Resource>(

@@ -177,6 +177,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
 
     // Serve.
+    let pods = cache::follow_pods_of(&name, &store, &metrics.watch, stop.clone());
     let cni_server = Arc::new(CniServer {
         node: name.clone(),
         allocator,
@@ -198,6 +199,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         attachments,
         kernel,
         view,
+        pods,
     });
     let queue = cni::pending::Queue::new(&config.state_dir);
     tokio::spawn(cni_server::clean_up(cni_server.clone(), queue, stop.clone()));

@@ -34,7 +34,14 @@ pub(crate) fn pods(socket: &Path, format: Format) -> Result<String> {
         eprintln!("No pod is attached to this node.");
         return Ok(String::new());
     }
-    let headers = ["POD", "INTERFACE", "HOST DEVICE", "ADDRESSES", "CONTAINER"];
+    let headers = [
+        "POD",
+        "PHASE",
+        "INTERFACE",
+        "HOST DEVICE",
+        "ADDRESSES",
+        "CONTAINER",
+    ];
     Ok(plain_table(
         &headers,
         attachments.iter().map(attachment_row).collect(),
@@ -195,6 +202,7 @@ fn attachment_row(attachment: &Attachment) -> Vec<String> {
     let addresses: Vec<_> = attachment.addresses.iter().map(ToString::to_string).collect();
     vec![
         or_dash(attachment.pod.clone().unwrap_or_default()),
+        or_dash(attachment.phase.clone().unwrap_or_default()),
         attachment.ifname.clone(),
         attachment.host_device.clone(),
         or_dash(addresses.join(",")),

@@ -473,6 +473,7 @@ fn node_pods() {
         container_id: "0123456789abcdef".to_string(),
         ifname: "eth0".to_string(),
         pod: Some("default/web".to_string()),
+        phase: Some("Running".to_string()),
         host_device: "cali0123".to_string(),
         addresses: vec!["10.10.0.1".parse().expect("an address")],
     };
@@ -480,8 +481,8 @@ fn node_pods() {
     assert_eq!(
         place.says(&["node", "pods"]),
         "\
-POD           INTERFACE   HOST DEVICE   ADDRESSES   CONTAINER
-default/web   eth0        cali0123      10.10.0.1   0123456789abc
+POD           PHASE     INTERFACE   HOST DEVICE   ADDRESSES   CONTAINER
+default/web   Running   eth0        cali0123      10.10.0.1   0123456789abc
 "
     );
     assert_eq!(agent.join().expect("answered"), Query::Attachments);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use bgp::{RouteQuery, SpeakerStatus};
+use datastore::types::Pod;
 use ipnet::IpNet;
 use tokio::{net::UnixListener, sync::watch};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,9 @@ use super::types::{
     Attachment, Kernel as KernelReport, Path, Peer, PeerKind, Problem, Query, Reply, Request, Route, Status,
     Tunnel, VERSION,
 };
-use crate::{attachments::Attachments, kernel::Kernel, reconciler::View, socket, tunnel::TunnelState};
+use crate::{
+    attachments::Attachments, cache::Objects, kernel::Kernel, reconciler::View, socket, tunnel::TunnelState,
+};
 
 /// What the admin server looks at.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct AdminServer {
     pub kernel: Kernel,
     /// What the reconciler has done last.
     pub view: watch::Receiver<Arc<View>>,
+    /// The pods of this node, as the datastore has them.
+    pub pods: watch::Receiver<Objects<Pod>>,
 }
 
 /// Serves `routectl` until `stop`.
@@ -157,15 +162,21 @@ impl AdminServer {
 
     fn attached(&self) -> Vec<Attachment> {
         let table = self.attachments.table();
-        let attached = table.values().map(|attachment| Attachment {
-            container_id: attachment.id.container_id.clone(),
-            ifname: attachment.id.ifname.clone(),
-            pod: attachment
+        let pods = self.pods.borrow().all.clone();
+        let attached = table.values().map(|attachment| {
+            let pod = attachment
                 .pod
                 .as_ref()
-                .map(|pod| format!("{}/{}", pod.namespace, pod.name)),
-            host_device: attachment.host_device.clone(),
-            addresses: attachment.addresses.clone(),
+                .map(|pod| format!("{}/{}", pod.namespace, pod.name));
+            let known = pod.as_ref().and_then(|name| pods.get(name));
+            Attachment {
+                container_id: attachment.id.container_id.clone(),
+                ifname: attachment.id.ifname.clone(),
+                phase: known.and_then(|pod| pod.status.phase.clone()),
+                pod,
+                host_device: attachment.host_device.clone(),
+                addresses: attachment.addresses.clone(),
+            }
         });
         attached.collect()
     }

@@ -237,6 +237,8 @@ pub struct Attachment {
     pub ifname: String,
     /// `namespace/name`, where known.
     pub pod: Option<String>,
+    /// Phase of the pod (`Running`), as the datastore has it; absent where it has no such pod.
+    pub phase: Option<String>,
     /// Host-side device.
     pub host_device: String,
     /// Addresses.
