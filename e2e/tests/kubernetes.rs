@@ -142,6 +142,7 @@ fn agents_have_the_rights_of_the_manifest_and_no_others() {
         ("patch", "nodes", ""),
         ("watch", "ippools.crd.projectcalico.org", ""),
         ("watch", "secrets", "kube-system"),
+        ("watch", "pods", ""),
     ] {
         assert!(may(verb, resource, namespace), "cannot {verb} {resource}");
     }
@@ -153,6 +154,31 @@ fn agents_have_the_rights_of_the_manifest_and_no_others() {
     ] {
         assert!(!may(verb, resource, namespace), "can {verb} {resource}");
     }
+}
+
+#[test]
+fn the_phase_of_a_nodes_pods_is_known_and_of_no_other() {
+    let lab = common::up(on_kubernetes(2, "10.69.0.0/24"));
+    must(lab.attach("here", "a"));
+    must(lab.attach("stranger", "a"));
+    for (pod, node) in [("here", "a"), ("stranger", "b")] {
+        let overrides = format!("--overrides={}", json!({"spec": {"nodeName": node}}));
+        must(api_server(&lab).kubectl(&["run", pod, "--image=localhost/none", &overrides]));
+    }
+    caught_up("the phase of the node's own pod", || {
+        let pods = lab.node("a").routectl_json(&["node", "pods"])?;
+        let phase_of = |name: &str| {
+            let mut all = pods.as_array().into_iter().flatten();
+            all.find(|pod| pod["pod"] == format!("default/{name}"))
+                .map(|pod| pod["phase"].clone())
+        };
+        let phases = (phase_of("here"), phase_of("stranger"));
+        ensure!(
+            phases == (Some(json!("Pending")), Some(Value::Null)),
+            "{phases:?} in {pods}"
+        );
+        Ok(())
+    });
 }
 
 /// Verbs and resources of the rules in `manifests/base/rbac.yaml`, as they are in the API server.
