@@ -8,10 +8,10 @@ pub mod blocks;
 pub mod encapsulation;
 pub mod passwords;
 pub mod peers;
-pub mod pools;
 pub mod routes;
 #[cfg(test)]
 mod tests;
+pub mod unsupported;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,7 +73,7 @@ pub struct Peer {
 /// What the node should look like.
 pub fn desired(snapshot: &Snapshot) -> Desired {
     let mut problems = invalid_objects(snapshot);
-    pools::report_unsupported(snapshot, &mut problems);
+    unsupported::report(snapshot, &mut problems);
     let own_blocks = blocks::own_blocks(snapshot);
     problems.extend(snapshot.tunnel.problems.iter().cloned());
     let bgp = peers::bgp(snapshot, &mut problems);

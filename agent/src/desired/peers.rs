@@ -14,7 +14,7 @@ use datastore::{
 };
 use ipnet::IpNet;
 
-use super::{Bgp, Peer, passwords};
+use super::{Bgp, Peer, passwords, unsupported};
 use crate::{
     admin::types::{PeerKind, Problem},
     snapshot::Snapshot,
@@ -140,7 +140,7 @@ impl Context<'_> {
                 return Vec::new();
             }
         };
-        for field in not_in_force(peer) {
+        for field in unsupported::of_peer(&peer.spec) {
             report(format!(
                 "{field} is not supported by this version; the session runs without it"
             ));
@@ -270,23 +270,6 @@ fn next_hop_mode(spec: &datastore::types::BgpPeerSpec) -> NextHopMode {
         None if spec.keep_original_next_hop == Some(true) => NextHopMode::Keep,
         Some(Mode::Auto) | None => NextHopMode::Auto,
     }
-}
-
-/// Fields that are given and that nothing acts on.
-fn not_in_force(peer: &BgpPeer) -> Vec<&'static str> {
-    let spec = &peer.spec;
-    let fields = [
-        (!spec.filters.is_empty(), "spec.filters"),
-        (spec.ttl_security.is_some(), "spec.ttlSecurity"),
-        (given(spec.reachable_by.as_deref()).is_some(), "spec.reachableBy"),
-        (spec.max_restart_time.is_some(), "spec.maxRestartTime"),
-        (spec.keepalive_time.is_some(), "spec.keepaliveTime"),
-    ];
-    fields
-        .into_iter()
-        .filter(|(given, _)| *given)
-        .map(|(_, field)| field)
-        .collect()
 }
 
 fn is_route_reflector(node: &Node) -> bool {

@@ -432,6 +432,31 @@ fn what_a_pool_asks_for_and_nobody_does_is_said() {
 }
 
 #[test]
+fn what_the_bgp_configuration_asks_for_and_nobody_does_is_said() {
+    let mut snapshot = cluster();
+    let spec = BgpConfigurationSpec {
+        ignored_interfaces: vec!["eth9".into()],
+        ..BgpConfigurationSpec::default()
+    };
+    let named = |name: &str| (name.to_string(), BgpConfiguration::new(name, spec.clone()));
+    snapshot.bgp_configurations = objects([named("default"), named("node.a"), named("node.b")]);
+    let said: Vec<String> = desired(&snapshot)
+        .problems
+        .into_iter()
+        .map(|p| format!("{}: {}", p.about, p.message))
+        .collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].starts_with("BGPConfiguration \"default\": spec.ignoredInterfaces is not"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].starts_with("BGPConfiguration \"node.a\": settings of one node"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn a_route_reflector_is_not_in_the_mesh() {
     let mut snapshot = cluster();
     let mut nodes = (*snapshot.nodes.all).clone();
